@@ -1,0 +1,144 @@
+"""Checkpoints: tensors and plain values only, written whole or not at all."""
+
+import logging
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import nn
+
+from lit_seqlm.errors import UserError
+
+log = logging.getLogger(__name__)
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames, so that a full disk or a kill leaves the older file as it was."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            if target.name == LAST and target.exists():
+                target.replace(target.with_name(PREVIOUS))
+            partial.replace(target)
+        except (OSError, RuntimeError) as error:
+            # torch.save reports a full disk as a RuntimeError of its zip writer
+            raise UserError(
+                f"cannot write the checkpoint {target.name} in {target.parent} ({error}). The previous one is kept; "
+                "make room and give the same command again to continue."
+            ) from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint with `weights_only=True`.
+
+    Raises:
+        UserError: if it is missing, cut short, or holds more than tensors and plain values.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"no checkpoint at {path}. Give a run's folder or one of its .ckpt files.") from None
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
+        raise UserError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0]}).") from None
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "config" not in checkpoint:
+        raise UserError(f"{path} is not a checkpoint of this program: it has no weights or no config.")
+    return checkpoint
+
+
+def find_checkpoint(origin: str) -> Path:
+    """The weights that `init_from=` names: a .ckpt file, or a run folder with its best checkpoint."""
+    path = Path(origin)
+    if path.is_dir():
+        path = path / "checkpoints" / BEST
+    if not path.exists():
+        runs = sorted(str(p.parent.parent) for p in Path("outputs").glob(f"*/*/checkpoints/{BEST}"))
+        known = f"There is: {', '.join(runs[:8])}." if runs else "There are no finished runs under outputs/ yet."
+        raise UserError(f"init_from={origin}: no checkpoint there. {known}")
+    return path
+
+
+def resumable(folder: Path) -> Path | None:
+    """The newest readable training checkpoint of a run; a damaged one is reported and the one before it taken."""
+    for name in (LAST, PREVIOUS):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            read_checkpoint(path)
+        except UserError as error:
+            log.warning("%s Falling back to the checkpoint before it.", error)
+            continue
+        return path
+    return None
+
+
+def load_weights(model: nn.Module, checkpoint: dict[str, Any], tokenizer: Any, origin: str) -> None:
+    """Strictly load the weights of another run, whose vocabulary must be this one's.
+
+    Raises:
+        UserError: if the vocabulary or a tensor's name or shape differs.
+    """
+    theirs = checkpoint["tokenizer"].get("vocabulary")
+    if theirs is not None and theirs != tokenizer.state_dict().get("vocabulary"):
+        raise UserError(
+            f"init_from={origin}: its vocabulary of {len(theirs):,} tokens is not this run's, of {len(tokenizer):,}. "
+            "Use the data it was trained on, or task=evaluate, which keeps the checkpoint's vocabulary."
+        )
+    weights = model_weights(checkpoint)
+    own = model.state_dict()
+    wrong = [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    if missing or unexpected or wrong:
+        parts = [f"{what} {names[:3]}" for what, names in
+                 (("lacks", missing), ("has no place for", unexpected), ("has other shapes for", wrong)) if names]
+        raise UserError(
+            f"init_from={origin}: the weights do not fit this model; the checkpoint {'; '.join(parts)}. "
+            "Give the model options of that run (its .hydra/config.yaml has them)."
+        )
+    model.load_state_dict(weights, strict=True)
+
+
+def model_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    prefix = "model."
+    return {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+
+
+@dataclass
+class Loaded:
+    """A trained model and what it needs to be used."""
+
+    model: nn.Module
+    tokenizer: Any
+    config: dict[str, Any]
+
+
+def load(path: str | Path) -> Loaded:
+    """Model (in eval mode) and tokenizer of a run folder or checkpoint file.
+
+    Raises:
+        UserError: if there is no readable checkpoint.
+    """
+    from lit_seqlm.config import build
+
+    checkpoint = read_checkpoint(find_checkpoint(str(path)))
+    config = checkpoint["config"]
+    tokenizer = build(config["data"]["tokenizer"])
+    tokenizer.load_state_dict(checkpoint["tokenizer"])
+    model = build(config["model"], vocab_size=len(tokenizer))
+    load_weights(model, checkpoint, tokenizer, str(path))
+    return Loaded(model.eval(), tokenizer, config)

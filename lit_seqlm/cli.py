@@ -1,0 +1,81 @@
+"""From the command line to the engine and back: one message for the user's mistakes, the traceback for ours."""
+
+import math
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lit_seqlm.config import did_you_mean
+from lit_seqlm.errors import DivergedError, UserError
+
+CONF = Path(__file__).parents[1] / "conf"
+_failed_jobs: list[str] = []
+
+
+def job(cfg: DictConfig) -> float | None:
+    """One run. Alone, a user's mistake ends the program with status 2; in a sweep, the other jobs go on."""
+    from lit_seqlm.engine import run  # torch is imported only now: --help stays fast
+
+    try:
+        return run(cfg)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            sys.exit(2)
+        if not isinstance(error, DivergedError):
+            _failed_jobs.append(f"{cfg.name}: {error}")
+        return math.inf
+
+
+def guard(main: Callable[[], Any]) -> None:
+    """Run a Hydra main; what cannot be composed is told in one or two lines, with status 2."""
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException, UserError) as error:
+        sys.stderr.write(f"{explain(error)}\n")
+        sys.exit(2)
+    if _failed_jobs:
+        sys.stderr.write(f"{len(_failed_jobs)} job(s) of the sweep failed.\n")
+        sys.exit(2)
+
+
+def explain(error: Exception) -> str:
+    """Hydra's message in one or two lines, with the accepted names where a key is unknown."""
+    text = str(error) if not error.__cause__ or "Could not override" not in str(error) else str(error)
+    option = re.search(r"Could not find '([^/']+)/([^']+)'", text)
+    if option:
+        group, name = option.groups()
+        options = [path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.startswith("_")]
+        if options:
+            return f"{group}={name}: there is no such option. {did_you_mean(name, options)}"
+    key = re.search(r"Could not override '([^']+)'", text)
+    if key:
+        return f"{key.group(1)}: there is no such key. {_accepted_near(key.group(1))}"
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _accepted_near(key: str) -> str:
+    """The names accepted where `key` was meant to go, under the groups that this command line chooses."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+    chosen = [o for o in sys.argv[1:] if o.partition("=")[0] in groups and "," not in o]
+    parent, _, last = key.lstrip("+~").rpartition(".")
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        node = OmegaConf.select(compose("config", overrides=chosen), parent) if parent else compose("config", overrides=chosen)
+    while parent and not isinstance(node, DictConfig):
+        parent, _, last = parent.rpartition(".")
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+            node = OmegaConf.select(compose("config", overrides=chosen), parent) if parent else compose("config", overrides=chosen)
+    names = [str(name) for name in node if not str(name).startswith("_")] if isinstance(node, DictConfig) else []
+    return did_you_mean(last, names)

@@ -1,0 +1,156 @@
+"""The schema of a run, the resolvers, and `build`: the only place that instantiates a config."""
+
+import difflib
+import hashlib
+import inspect
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from lit_seqlm.errors import UserError
+
+# Overrides that cannot change a run's numbers, so they do not name its folder.
+NOT_IDENTITY = ("experiment=", "seed=", "name=", "sweep", "logger", "paths", "hydra", "resume", "tags", "trainer.devices",
+                "trainer.enable_", "callbacks.progress", "callbacks.checkpoint.every", "scale=")  # fmt: skip
+# Sections of the config that decide the numbers, and keys in them that only say where things are.
+NUMBERS = ("seed", "init_from", "data", "model", "objective", "regularizer", "penalty", "cache", "task", "optimizer",
+           "scheduler", "trainer")  # fmt: skip
+PLACES = {"data_dir", "folder", "default_root_dir", "devices", "enable_progress_bar", "accelerator"}
+
+
+@dataclass
+class RunConfig:
+    """Top-level keys of a run. The groups validate themselves by the signature of what they point to."""
+
+    data: Any = MISSING
+    model: Any = MISSING
+    objective: Any = MISSING
+    regularizer: Any = MISSING
+    penalty: Any = MISSING
+    cache: Any = MISSING
+    task: Any = MISSING
+    optimizer: Any = MISSING
+    scheduler: Any = None
+    trainer: Any = MISSING
+    callbacks: Any = None
+    logger: Any = None
+    paths: Any = MISSING
+    name: str = MISSING
+    seed: int = 1
+    scale: str = "reduced"
+    init_from: str | None = None
+    resume: str = "auto"
+    tags: list[str] = field(default_factory=list)
+
+
+def register() -> None:
+    """Make the schema and the resolvers known to Hydra; harmless when repeated."""
+    ConfigStore.instance().store(name="schema", node=RunConfig)
+    OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+    OmegaConf.register_new_resolver("short_hash", short_hash, replace=True)
+    OmegaConf.register_new_resolver("wandb_offline", wandb_offline, replace=True)
+
+
+def run_folder(name: str, seed: int, overrides: Any) -> str:
+    """A run's folder: name, seed, and a hash of the overrides that can change its numbers."""
+    given = [str(override).lstrip("+~") for override in overrides]
+    origin = next((o.removeprefix("init_from=") for o in given if o.startswith("init_from=")), None)
+    task = next((o.removeprefix("task=") for o in given if o.startswith("task=")), None)
+    if origin and task and not any(o.startswith(("name=", "experiment=")) for o in given):
+        parts = [part for part in origin.rstrip("/").split("/") if part != "checkpoints" and not part.endswith(".ckpt")]
+        name = f"{parts[-2] if len(parts) > 1 else name}_{task}"
+    kept = sorted(override for override in given if not override.startswith(NOT_IDENTITY))
+    return f"{name}/" + "-".join([f"seed_{seed}", *[short_hash("|".join(kept))] * bool(kept)])
+
+
+def short_hash(text: str) -> str:
+    return hashlib.sha1(text.encode()).hexdigest()[:8]
+
+
+def wandb_offline() -> bool:
+    """Whether W&B has no key to log in with."""
+    netrc = os.path.expanduser("~/.netrc")
+    return "WANDB_API_KEY" not in os.environ and not os.path.exists(netrc)
+
+
+def build(node: Any, **parts: Any) -> Any:
+    """Instantiate a config node, completed by what only the program knows (vocabulary size, parameters, ...)."""
+    from hydra.utils import instantiate
+
+    if not parts:
+        return instantiate(node, _convert_="all")
+    return instantiate(node, _convert_="all", _partial_=True)(**parts)  # parts never pass through the config
+
+
+def accepted(node: Any) -> set[str]:
+    """Names of the parameters of a node's target."""
+    return set(inspect.signature(_target(node)).parameters)
+
+
+def numbers(cfg: DictConfig) -> dict[str, Any]:
+    """The part of a config that decides the numbers, without places, as a flat dict of dotted keys."""
+    flat: dict[str, Any] = {}
+
+    def visit(value: Any, path: str) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if key not in PLACES:
+                    visit(inner, f"{path}.{key}" if path else key)
+        else:
+            flat[path] = value
+
+    visit({section: OmegaConf.to_container(cfg, resolve=True).get(section) for section in NUMBERS}, "")  # type: ignore[union-attr]
+    return flat
+
+
+def check(cfg: DictConfig, injected: set[str]) -> None:
+    """Every target exists and takes what it is given, before any data loads.
+
+    Args:
+        injected: parameters that the program fills in itself.
+
+    Raises:
+        UserError: with the key, what is accepted there, and the nearest name.
+    """
+    for path, node in _targets(cfg):
+        parameters = inspect.signature(_target(node)).parameters
+        if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+            continue
+        given = {str(key) for key in node if not str(key).startswith("_")}
+        for key in sorted(given - parameters.keys()):
+            raise UserError(f"{path} has no option {key!r}. {did_you_mean(key, parameters.keys() - injected)}")
+        required = {n for n, p in parameters.items() if p.default is p.empty}
+        for key in sorted(required - given - injected) if not node.get("_partial_") else []:
+            raise UserError(f"{path}.{key} is not set. Say {path}.{key}=VALUE.")
+        for key in given:
+            if OmegaConf.is_missing(node, key):
+                raise UserError(f"{path}.{key} must be given. Say {path}.{key}=VALUE.")
+
+
+def did_you_mean(word: str, choices: Any) -> str:
+    """'Did you mean lr? Accepted: ...'"""
+    choices = sorted(str(choice) for choice in choices)
+    close = difflib.get_close_matches(word, choices, n=1)
+    return (f"Did you mean {close[0]}? " if close else "") + f"Accepted: {', '.join(choices)}."
+
+
+def _targets(value: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
+    if isinstance(value, DictConfig):
+        if "_target_" in value:
+            yield path, value
+        for key in value:
+            if not OmegaConf.is_missing(value, key):
+                yield from _targets(value[key], f"{path}.{key}" if path else str(key))
+
+
+def _target(node: Any) -> Any:
+    from hydra.utils import get_object
+
+    try:
+        return get_object(node["_target_"])
+    except Exception as error:
+        raise UserError(f"nothing to instantiate at {node['_target_']}: {error}") from None

@@ -1,0 +1,237 @@
+"""One run from config to result: folder, lock, resume, build, train or evaluate, record."""
+
+import fcntl
+import logging
+import os
+import random
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from lit_seqlm.checkpoint import AtomicCheckpointIO, find_checkpoint, load_weights, read_checkpoint, resumable
+from lit_seqlm.config import accepted, build, check, numbers, short_hash
+from lit_seqlm.errors import DivergedError, UserError
+from lit_seqlm.results import Result, device_name, finite, peak_memory_mb, read_result
+
+log = logging.getLogger(__name__)
+
+INJECTED = {"vocab_size", "model", "objective", "regularizer", "penalty", "cache", "unknown_id", "optimizer", "scheduler",
+            "config", "vocabulary", "params"}  # fmt: skip
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Do what the config says, once: a finished run is returned as it is, an unfinished one goes on.
+
+    Returns:
+        The number a sweep minimises: test perplexity, or infinity where training diverged.
+
+    Raises:
+        UserError: for what the user can mend.
+    """
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    _quieten()
+    origin = read_checkpoint(find_checkpoint(cfg.init_from)) if cfg.init_from else None
+    _inherit(cfg, origin, list(hydra.overrides.task))
+    check(cfg, INJECTED)
+    with _locked(folder):
+        decided = numbers(cfg)
+        config_hash = short_hash(repr(sorted(decided.items())))
+        earlier = _earlier(folder, cfg, config_hash)
+        if earlier and earlier["status"] in ("done", "diverged"):
+            value = _headline(earlier["metrics"])
+            log.info("%s is %s already: %s. resume=never runs it again.", _shown(folder), earlier["status"], _tell(value))
+            return value
+        result = Result(
+            name=cfg.name,
+            seed=cfg.seed,
+            overrides=list(hydra.overrides.task),
+            config_hash=config_hash,
+            scale=cfg.scale,
+            init_from=cfg.init_from,
+            attempts=earlier["attempts"] + 1 if earlier else 1,
+            wall_seconds=earlier["wall_seconds"] if earlier else 0.0,
+        ).stamp()
+        log.info("%s, seed %d, in %s", cfg.name, cfg.seed, _shown(folder))
+        with _recorded(result, folder):
+            _execute(cfg, origin, folder, result)
+        value = _headline(result.metrics)
+        log.info("%s in %s, in %s", _tell(value), _duration(result.wall_seconds), _shown(folder))
+        return value
+
+
+def _execute(cfg: DictConfig, origin: dict[str, Any] | None, folder: Path, result: Result) -> None:
+    """Build everything that the config names, run the task, fill in the result."""
+    random.seed(cfg.seed)
+    torch.manual_seed(cfg.seed)
+    data = build(cfg.data)
+    if origin and _task_class(cfg).inherits:
+        data.tokenizer.load_state_dict(origin["tokenizer"])
+    data.prepare_data()
+    data.setup()
+    model = build(cfg.model, vocab_size=len(data.tokenizer))
+    if origin:
+        load_weights(model, origin, data.tokenizer, cfg.init_from)
+    result.num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    parts: dict[str, Any] = {"model": model, "unknown_id": data.unknown_id}
+    for group in ("objective", "regularizer", "penalty", "cache", "optimizer", "scheduler"):
+        if group in accepted(cfg.task):
+            parts[group] = build(cfg[group]) or {}
+    task = build(cfg.task, **{name: part for name, part in parts.items() if name in accepted(cfg.task)})
+    trainer = _trainer(cfg)
+    result.device = device_name(trainer.strategy.root_device.type)
+    last = None if cfg.resume == "never" else resumable(folder / "checkpoints")
+    if last:
+        log.info("continuing from %s", last.name)
+    result.metrics = finite(task.run(trainer, data, str(last) if last else None))
+    if task.train_seconds:
+        result.tokens_per_second = round(task.num_tokens / task.train_seconds, 1)
+    result.peak_memory_mb = round(peak_memory_mb(trainer.strategy.root_device.type), 1)
+
+
+def _trainer(cfg: DictConfig) -> lightning.Trainer:
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    callbacks = [
+        build(node, config=plain) if "config" in accepted(node) else build(node)
+        for node in cfg.callbacks.values()
+    ]
+    loggers = [build(node) for node in (cfg.logger or {}).values()]
+    for logger in loggers:
+        logger.log_hyperparams(plain)
+    return build(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()])
+
+
+def _inherit(cfg: DictConfig, origin: dict[str, Any] | None, overrides: list[str]) -> None:
+    """For tasks on a trained model: take its model, objective and data unless the command line says otherwise."""
+    groups = _task_class(cfg).inherits
+    if not groups:
+        return
+    if origin is None:
+        raise UserError(f"task={HydraConfig.get().runtime.choices.task} needs trained weights. Say init_from=RUN_FOLDER.")
+    keys = {override.lstrip("+~").partition("=")[0]: override.partition("=")[2] for override in overrides}
+    with open_dict(cfg):
+        for group in groups:
+            if group in keys or ("experiment" in keys and group != "model"):
+                continue
+            cfg[group] = OmegaConf.create(origin["config"][group])
+            for key, value in keys.items():
+                if key.startswith(f"{group}."):
+                    OmegaConf.update(cfg, key, OmegaConf.create(f"value: {value}").value)
+        if "source" in cfg.data and "data_dir" in cfg.data.source:
+            cfg.data.source.data_dir = cfg.paths.data_dir
+
+
+def _earlier(folder: Path, cfg: DictConfig, config_hash: str) -> dict[str, Any] | None:
+    """What the folder records of this same run, if the user wants to go on with it."""
+    record = read_result(folder)
+    if record is None:
+        return None
+    if cfg.resume == "never":
+        aside = next(p for n in range(1, 1000) if not (p := folder.with_name(f"{folder.name}.old{n}")).exists())
+        aside.mkdir()
+        for item in folder.iterdir():
+            if item.name not in (".lock", ".hydra", "run.log"):
+                item.rename(aside / item.name)
+        log.info("resume=never: the earlier run is kept in %s", _shown(aside))
+        return None
+    if record["config_hash"] != config_hash:
+        raise UserError(
+            f"{_shown(folder)} holds a run of another config (hash {record['config_hash']}, now {config_hash}): the "
+            "experiment has changed since. Give it another name=, or resume=never to keep that run aside and start anew."
+        )
+    return record
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process per run folder; the lock goes with the process, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"cannot write to {folder} ({error.strerror}). Choose another place: paths.output_dir=FOLDER.") from None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"another process is at work in {_shown(folder)}. Wait for it, or use another seed= or name=."
+            ) from None
+        yield
+
+
+@contextmanager
+def _recorded(result: Result, folder: Path) -> Iterator[None]:
+    """Keep result.json true whatever happens."""
+    started, earlier = time.monotonic(), result.wall_seconds
+    exit_code = 1
+    try:
+        result.write(folder)
+        yield
+        result.status, exit_code = "done", 0
+    except DivergedError as error:
+        result.status, result.error = "diverged", str(error)
+        raise
+    except (SIGTERMException, KeyboardInterrupt, SystemExit):
+        result.status, result.error = "interrupted", "stopped from outside; the same command continues"
+        log.warning("%s: stopped from outside; the same command continues.", _shown(folder))
+        raise
+    except OSError as error:
+        result.status, result.error = "failed", str(error)
+        raise UserError(f"{error.strerror or error}: {error.filename or folder}. What was saved before is kept.") from error
+    except Exception as error:
+        result.status, result.error = "failed", f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        result.wall_seconds = round(earlier + time.monotonic() - started, 2)
+        _write_quietly(result, folder)
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish(exit_code)
+
+
+def _write_quietly(result: Result, folder: Path) -> None:
+    try:
+        result.write(folder)
+    except OSError as error:
+        log.error("cannot write result.json in %s (%s)", _shown(folder), error.strerror)
+
+
+def _task_class(cfg: DictConfig) -> Any:
+    from hydra.utils import get_class
+
+    return get_class(cfg.task._target_)
+
+
+def _headline(metrics: dict[str, float]) -> float | None:
+    return metrics.get("test/ppl", float("inf"))
+
+
+def _tell(value: float | None) -> str:
+    return "no test result" if value is None or value == float("inf") else f"test perplexity {value:.2f}"
+
+
+def _shown(folder: Path) -> str:
+    return os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def _quieten() -> None:
+    """Lightning's banners and hints that do not concern a user of this program."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*isinstance\\(treespec, LeafSpec\\).*", ".*litlogger.*",
+                    ".*Checkpoint directory.*", ".*logging interval.*"):  # fmt: skip
+        warnings.filterwarnings("ignore", message)

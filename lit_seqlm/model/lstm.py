@@ -1,0 +1,57 @@
+"""LSTM language model with plain dropout (Zaremba, Sutskever and Vinyals, 2014)."""
+
+# B = sequences, T = tokens, D = hidden size
+
+from torch import Tensor, nn
+
+from lit_seqlm.model.layers.dropout import DroppedEmbedding
+from lit_seqlm.model.layers.recurrent import LSTMStack, LSTMState, detach_state
+from lit_seqlm.model.layers.softmax import AdaptiveSoftmax, DenseSoftmax
+from lit_seqlm.model.output import Output
+
+
+class LSTMLanguageModel(nn.Module):
+    """Embedding, LSTM layers, softmax; dropout on the embedding and after every layer, never in the recurrence.
+
+    Args:
+        vocab_size: words.
+        hidden_size: of the embedding and of every layer.
+        dropout: probability of dropping an activation (1 - the paper's keep probability).
+        embedding: ``tied`` shares the input and output matrices, ``untied`` does not.
+        init_range: if not null, every weight is drawn from U(-r, r), biases too, as the paper does; null keeps
+            torch's initialisation with embeddings in U(-0.1, 0.1).
+        cutoffs: cluster bounds of an adaptive softmax; null for a dense one.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        hidden_size: int,
+        num_layers: int,
+        dropout: float,
+        embedding: str,
+        init_range: float | None,
+        cutoffs: list[int] | None,
+    ):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.embedding = DroppedEmbedding(vocab_size, hidden_size)
+        self.lstm = LSTMStack([hidden_size] * (num_layers + 1), between=self.dropout)
+        tied_to = {"tied": self.embedding, "untied": None}[embedding]
+        self.output_embedding: nn.Module
+        if cutoffs:
+            self.output_embedding = AdaptiveSoftmax(vocab_size, hidden_size, cutoffs, tied_to)
+        else:
+            self.output_embedding = DenseSoftmax(vocab_size, hidden_size, tied_to)
+        if init_range is not None:
+            for parameter in self.parameters():
+                nn.init.uniform_(parameter, -init_range, init_range)
+
+    def forward(self, tokens_BT: Tensor, state: LSTMState | None = None) -> Output:
+        embedded_BTD = self.dropout(self.embedding(tokens_BT))
+        raw_BTD, state = self.lstm(embedded_BTD, state)
+        return Output(self.dropout(raw_BTD), state, raw_BTD)
+
+    @staticmethod
+    def detach(state: LSTMState) -> LSTMState:
+        return detach_state(state)

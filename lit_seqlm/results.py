@@ -1,0 +1,115 @@
+"""result.json: what a run was and what came out. The source of truth; W&B is a view of it."""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+PACKAGES = ("torch", "lightning", "hydra-core", "numpy", "torchmetrics")
+
+
+@dataclass
+class Result:
+    """One run's record, written when it starts, when it ends and when it fails.
+
+    `status` is running, done, diverged, interrupted or failed. `wall_seconds` counts all attempts of a resumed run.
+    """
+
+    name: str
+    seed: int
+    overrides: list[str]
+    config_hash: str
+    scale: str
+    init_from: str | None
+    status: str = "running"
+    error: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    device: str = ""
+    wall_seconds: float = 0.0
+    tokens_per_second: float | None = None
+    peak_memory_mb: float | None = None
+    num_parameters: int | None = None
+    attempts: int = 1
+    commit: str = ""
+    dirty: bool = False
+    versions: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def stamp(self) -> "Result":
+        """Fill in where and with what this runs."""
+        self.commit, self.dirty = git_state()
+        self.versions = {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
+        return self
+
+    def write(self, folder: Path) -> None:
+        write_atomically(folder / "result.json", json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The record in a run folder; None where there is none or it is not readable."""
+    try:
+        return json.loads((folder / "result.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Whole or not at all: a reader or a crash never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def git_state() -> tuple[str, bool]:
+    """Commit and whether the working tree differs from it; ("unknown", False) outside a checkout."""
+    root = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD").strip(), bool(git("status", "--porcelain", "-uno").strip())
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown", False
+
+
+def device_name(accelerator: str) -> str:
+    """The machine in words: what the numbers were computed on."""
+    import torch
+
+    if accelerator == "cuda":
+        return torch.cuda.get_device_name()
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return f"{accelerator}: {model}, {torch.get_num_threads()} threads"
+
+
+def peak_memory_mb(accelerator: str) -> float:
+    """Most memory this process has held: of the device if it is one, else resident."""
+    import torch
+
+    if accelerator == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """JSON has no NaN or infinity: such numbers are left out, and the status says why."""
+    return {name: value for name, value in metrics.items() if value == value and abs(value) != float("inf")}

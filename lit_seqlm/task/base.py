@@ -1,0 +1,100 @@
+"""What all tasks on token sequences share: one step, carried state, exact metrics."""
+
+# B = sequences, T = tokens, N = predictions
+
+import logging
+import time
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from lit_seqlm.data.batch import Batch
+from lit_seqlm.errors import DivergedError
+from lit_seqlm.metrics.perplexity import Perplexity
+from lit_seqlm.model.output import Output
+from lit_seqlm.objective.causal_lm import CausalLM
+from lit_seqlm.objective.loss import Loss
+from lit_seqlm.regularizer.none import NoRegularizer
+
+log = logging.getLogger(__name__)
+
+EXACT_SPLITS = ("val", "test")  # what the exact evaluation calls the dataloaders it is given, in this order
+
+
+class SequenceTask(lightning.LightningModule):
+    """A model, what it is asked, and the numbers that come out.
+
+    The recurrent state lives here: Lightning 2 has no hook for truncated back-propagation through time.
+    """
+
+    inherits: tuple[str, ...] = ()  # config groups taken from the run that init_from names
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: CausalLM,
+        regularizer: NoRegularizer,
+        unknown_id: int | None,
+    ):
+        super().__init__()
+        self.model, self.objective, self.regularizer = model, objective, regularizer
+        self.metrics = nn.ModuleDict(
+            {f"{stage}_metric": Perplexity(unknown_id) for stage in ("train", "val", "test")}
+        )
+        self.states: dict[str, Any] = {}
+        self.num_tokens, self.started, self.train_seconds = 0, time.monotonic(), 0.0
+
+    def forward(self, tokens_BT: Tensor, state: Any = None) -> Any:
+        return self.model(tokens_BT, state)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._step(batch, EXACT_SPLITS[dataloader_idx])
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict(self._collect("val"), prog_bar=False)
+
+    def on_test_epoch_end(self) -> None:
+        for split in EXACT_SPLITS:
+            self.log_dict(self._collect(split))
+
+    def evaluate(self, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
+        """Score validation and test exactly: batch 1, state carried, nothing reset, every prediction counted once."""
+        loaders = [datamodule.exact_dataloader(split) for split in ("valid", "test")]
+        trainer.test(self, dataloaders=loaders, verbose=False)
+        return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+    def _step(self, batch: Batch, stage: str) -> tuple[Any, Any]:
+        state = self.states.get(stage) if batch.continues else None
+        output = self.model(batch.tokens_BT, state)
+        self.states[stage] = None if output.state is None else self.model.detach(output.state)
+        loss = self.objective(output, self.model.output_embedding, batch, self.regularizer)
+        self._metric(stage).update(self._final_nll(output, batch, loss), loss.targets_N)
+        self.num_tokens += loss.count if stage == "train" else 0
+        return output, loss
+
+    def _final_nll(self, output: Output, batch: Batch, loss: Loss) -> Tensor:
+        """Each prediction's negative log-likelihood, as it is counted."""
+        return loss.clean_nll_N
+
+    def _metric(self, stage: str) -> Perplexity:
+        return self.metrics[f"{stage}_metric"]  # type: ignore[return-value]
+
+    def _collect(self, stage: str) -> dict[str, Tensor]:
+        metric = self._metric(stage)
+        values = {f"{stage}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in metric.compute().items()}
+        metric.reset()
+        return values
+
+    def check_finite(self) -> None:
+        """Raise DivergedError if the epoch's loss so far is not a number."""
+        total = self._metric("train").nll_sum
+        if not torch.isfinite(total):
+            raise DivergedError(
+                f"the loss is {float(total)} at step {self.global_step}: training diverged. Try a smaller "
+                "optimizer.lr or trainer.gradient_clip_val; checkpoints hold the last finite weights."
+            )
