@@ -107,11 +107,11 @@ def numbers(cfg: DictConfig) -> dict[str, Any]:
     return flat
 
 
-def check(cfg: DictConfig, injected: set[str]) -> None:
+def check(cfg: DictConfig, injected: dict[str, set[str]]) -> None:
     """Every target exists and takes what it is given, before any data loads.
 
     Args:
-        injected: parameters that the program fills in itself.
+        injected: for a dotted path, the parameters that the program fills in itself.
 
     Raises:
         UserError: with the key, what is accepted there, and the nearest name.
@@ -121,10 +121,11 @@ def check(cfg: DictConfig, injected: set[str]) -> None:
         if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
             continue
         given = {str(key) for key in node if not str(key).startswith("_")}
+        own = injected.get(path, set())
         for key in sorted(given - parameters.keys()):
-            raise UserError(f"{path} has no option {key!r}. {did_you_mean(key, parameters.keys() - injected)}")
+            raise UserError(f"{path} has no option {key!r}. {did_you_mean(key, parameters.keys() - own)}")
         required = {n for n, p in parameters.items() if p.default is p.empty}
-        for key in sorted(required - given - injected) if not node.get("_partial_") else []:
+        for key in sorted(required - given - own) if not node.get("_partial_") else []:
             raise UserError(f"{path}.{key} is not set. Say {path}.{key}=VALUE.")
         for key in given:
             if OmegaConf.is_missing(node, key):

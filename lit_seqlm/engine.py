@@ -25,8 +25,13 @@ from lit_seqlm.results import Result, device_name, finite, peak_memory_mb, read_
 
 log = logging.getLogger(__name__)
 
-INJECTED = {"vocab_size", "model", "objective", "regularizer", "penalty", "cache", "unknown_id", "optimizer", "scheduler",
-            "config", "vocabulary", "params"}  # fmt: skip
+PARTS = ("objective", "regularizer", "penalty", "cache", "optimizer", "scheduler")
+INJECTED = {
+    "model": {"vocab_size"},
+    "data.tokenizer": {"vocabulary"},
+    "task": {"model", "unknown_id", *PARTS},
+    "callbacks.checkpoint": {"config"},
+}
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -84,7 +89,7 @@ def _execute(cfg: DictConfig, origin: dict[str, Any] | None, folder: Path, resul
         load_weights(model, origin, data.tokenizer, cfg.init_from)
     result.num_parameters = sum(parameter.numel() for parameter in model.parameters())
     parts: dict[str, Any] = {"model": model, "unknown_id": data.unknown_id}
-    for group in ("objective", "regularizer", "penalty", "cache", "optimizer", "scheduler"):
+    for group in PARTS:
         if group in accepted(cfg.task):
             parts[group] = build(cfg[group]) or {}
     task = build(cfg.task, **{name: part for name, part in parts.items() if name in accepted(cfg.task)})

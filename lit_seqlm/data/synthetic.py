@@ -1,0 +1,45 @@
+"""A made-up text with known statistics: the twin of a corpus for tests, dry runs and golden numbers."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+
+class SyntheticText:
+    """Lines of words from a seeded Markov chain: each word is followed by one of `branching` others.
+
+    A model that learns the chain reaches perplexity close to `branching`; one that learns nothing but word
+    frequencies stays near the vocabulary size. Every word occurs in the training split.
+
+    Args:
+        vocab_size: words, ``<eos>`` included.
+        num_tokens: tokens of the training split; validation and test have a tenth each.
+        branching: successors of each word, equally likely.
+        seed: of the chain and of the walks.
+    """
+
+    name = "synthetic"
+
+    def __init__(self, vocab_size: int, num_tokens: int, branching: int, seed: int):
+        self.vocab_size, self.num_tokens, self.branching, self.seed = vocab_size, num_tokens, branching, seed
+
+    def fetch(self) -> None:
+        """Nothing to fetch."""
+
+    def lines(self, split: str) -> Iterator[str]:
+        num_words = self.vocab_size - 1
+        chain = np.random.default_rng(self.seed).integers(num_words, size=(num_words, self.branching))
+        rng = np.random.default_rng([self.seed, ("train", "valid", "test").index(split)])
+        left = self.num_tokens if split == "train" else self.num_tokens // 10
+        if split == "train":  # so that no split holds a word that training has not seen
+            yield " ".join(f"w{i}" for i in range(num_words)) + "\n"
+            left -= num_words + 1
+        word = 0
+        while left > 0:
+            length = int(min(rng.integers(5, 20), left))
+            words = []
+            for choice in rng.integers(self.branching, size=length - 1):
+                word = int(chain[word, choice])
+                words.append(f"w{word}")
+            left -= length
+            yield " ".join(words) + "\n"
