@@ -74,6 +74,8 @@ def find_checkpoint(origin: str) -> Path:
 
 def resumable(folder: Path) -> Path | None:
     """The newest readable training checkpoint of a run; a damaged one is reported and the one before it taken."""
+    for leftover in folder.glob(".*.ckpt.*"):  # of a process killed while it wrote
+        leftover.unlink()
     for name in (LAST, PREVIOUS):
         path = folder / name
         if not path.exists():

@@ -2,6 +2,7 @@
 
 import math
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,10 +23,14 @@ _failed_jobs: list[str] = []
 
 def job(cfg: DictConfig) -> float | None:
     """One run. Alone, a user's mistake ends the program with status 2; in a sweep, the other jobs go on."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
     from lit_seqlm.engine import run  # torch is imported only now: --help stays fast
 
     try:
         return run(cfg)
+    except SIGTERMException:
+        sys.exit(128 + signal.SIGTERM)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         if HydraConfig.get().mode != RunMode.MULTIRUN:
@@ -49,8 +54,8 @@ def guard(main: Callable[[], Any]) -> None:
 
 def explain(error: Exception) -> str:
     """Hydra's message in one or two lines, with the accepted names where a key is unknown."""
-    text = str(error) if not error.__cause__ or "Could not override" not in str(error) else str(error)
-    option = re.search(r"Could not find '([^/']+)/([^']+)'", text)
+    text = str(error)
+    option = re.search(r"Could not find '([^/]+)/([^']+)'", text)
     if option:
         group, name = option.groups()
         options = [path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.startswith("_")]
@@ -59,23 +64,34 @@ def explain(error: Exception) -> str:
     key = re.search(r"Could not override '([^']+)'", text)
     if key:
         return f"{key.group(1)}: there is no such key. {_accepted_near(key.group(1))}"
+    if error.__cause__ and str(error.__cause__) not in text:
+        text = f"{text}: {str(error.__cause__).splitlines()[0]}"
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _accepted_near(key: str) -> str:
     """The names accepted where `key` was meant to go, under the groups that this command line chooses."""
+    parent, _, last = key.lstrip("+~").rpartition(".")
+    config = _composed()
+    node = OmegaConf.select(config, parent) if parent else config
+    while parent and not isinstance(node, DictConfig):
+        parent, _, last = parent.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+    names = [str(name) for name in node if not str(name).startswith("_")]
+    if names:
+        return did_you_mean(last, names)
+    elsewhere = [p.stem for p in sorted((CONF / parent).glob("*.yaml")) if last in (OmegaConf.load(p) or {})]
+    hint = f" {last!r} belongs to {' or '.join(f'{parent}={name}' for name in elsewhere)}." if elsewhere else ""
+    return f"What is chosen for {parent} has no options.{hint}"
+
+
+def _composed() -> DictConfig:
+    """The config with the groups of this command line and none of its values."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
     groups = {path.name for path in CONF.iterdir() if path.is_dir()}
     chosen = [o for o in sys.argv[1:] if o.partition("=")[0] in groups and "," not in o]
-    parent, _, last = key.lstrip("+~").rpartition(".")
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        node = OmegaConf.select(compose("config", overrides=chosen), parent) if parent else compose("config", overrides=chosen)
-    while parent and not isinstance(node, DictConfig):
-        parent, _, last = parent.rpartition(".")
-        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            node = OmegaConf.select(compose("config", overrides=chosen), parent) if parent else compose("config", overrides=chosen)
-    names = [str(name) for name in node if not str(name).startswith("_")] if isinstance(node, DictConfig) else []
-    return did_you_mean(last, names)
+        return compose("config", overrides=chosen)

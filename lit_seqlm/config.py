@@ -79,11 +79,17 @@ def wandb_offline() -> bool:
 
 def build(node: Any, **parts: Any) -> Any:
     """Instantiate a config node, completed by what only the program knows (vocabulary size, parameters, ...)."""
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
-    if not parts:
-        return instantiate(node, _convert_="all")
-    return instantiate(node, _convert_="all", _partial_=True)(**parts)  # parts never pass through the config
+    try:
+        if not parts:
+            return instantiate(node, _convert_="all")
+        return instantiate(node, _convert_="all", _partial_=True)(**parts)  # parts never pass through the config
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise
 
 
 def accepted(node: Any) -> set[str]:

@@ -1,0 +1,130 @@
+"""Every option of every group composes, points at real code and fits its signature. No training."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from lit_seqlm.config import check, register
+from lit_seqlm.engine import INJECTED
+from lit_seqlm.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
+OVERLAYS = {"experiment", "sweep", "debug"}
+MIRROR = {"optimizer": "optim", "scheduler": "optim"}  # group -> package, where the names differ
+EXTERNAL = ("torch.optim.", "lightning.")
+PACKAGE = {"tokenizer": "tokenizer@data.tokenizer"}
+OPTIONS = sorted(
+    path.relative_to(CONF).with_suffix("")
+    for path in CONF.rglob("*.yaml")
+    if path.parent != CONF and path.parent.name != "local" and not path.name.startswith("_")
+)
+EXPERIMENTS = [option.name for option in OPTIONS if option.parts[0] == "experiment"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hydra() -> None:
+    register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        yield
+
+
+def composed(*overrides: str) -> DictConfig:
+    return compose("config", overrides=["paths.run_dir=outputs/test", *overrides])
+
+
+def fits(cfg: DictConfig) -> None:
+    """Signatures fit; only what a command line must give (a checkpoint, a folder) may be missing."""
+    try:
+        check(cfg, INJECTED)
+    except UserError as error:
+        assert "must be given" in str(error), error
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=str)
+def test_option_composes_and_fits(option: Path) -> None:
+    group, name = option.parts[0], "/".join(option.parts[1:])
+    fits(composed(f"{PACKAGE.get(group, group)}={name}"))
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=str)
+def test_option_mirrors_its_package(option: Path) -> None:
+    group, text = option.parts[0], (CONF / f"{option}.yaml").read_text()
+    assert ("# @package _global_" in text) == (group in OVERLAYS), "overlays, and only overlays, are global"
+    assert len(option.parts) == 2, "option names are flat"
+    assert len(text.splitlines()) <= (30 if group in OVERLAYS else 18), "an option file is short"
+    target = (OmegaConf.create(text) or {}).get("_target_")
+    if target and group not in OVERLAYS:
+        home = f"lit_seqlm.{MIRROR.get(group, group)}."
+        assert target.startswith((home, *EXTERNAL)), f"conf/{group}/ must point into {home}"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_is_named_after_its_file(name: str) -> None:
+    cfg = composed(f"experiment={name}")
+    assert cfg.name == name
+    assert cfg.scale in ("paper", "reduced")
+    assert not (name.endswith("_cpu") and cfg.scale == "paper")
+
+
+@pytest.mark.parametrize("group", sorted({o.parts[0] for o in OPTIONS} - OVERLAYS))
+def test_a_typo_in_any_key_is_refused(group: str) -> None:
+    """Keys of every option of a group, misspelt: refused while composing, before anything loads."""
+    place = {"tokenizer": "data.tokenizer"}.get(group, group)
+    for option in [o for o in OPTIONS if o.parts[0] == group]:
+        keys = [k for k in OmegaConf.load(CONF / f"{option}.yaml") or {} if k != "defaults" and k[0] != "_"]
+        for key in keys[:1]:
+            with pytest.raises(HydraException):
+                compose("config", overrides=[f"{PACKAGE.get(group, group)}={option.name}", f"{place}.{key}_typo=1"])
+
+
+def test_a_typo_in_a_file_is_refused_with_the_nearest_name() -> None:
+    cfg = composed("data=synthetic", "+model.hiden_size=3")
+    with pytest.raises(UserError, match=r"model has no option 'hiden_size'\. Did you mean hidden_size\?"):
+        check(cfg, INJECTED)
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level modules that a file imports anywhere."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("package", ["model", "objective", "regularizer", "penalty", "cache"])
+def test_plain_torch_packages_import_no_framework(package: str) -> None:
+    for path in (ROOT / "lit_seqlm" / package).rglob("*.py"):
+        frameworks = {m for m in imports(path) if m.split(".")[0] in ("lightning", "hydra", "omegaconf", "wandb")}
+        assert not frameworks, f"{path.name} imports {frameworks}"
+
+
+def test_only_tasks_are_lightning_modules() -> None:
+    for path in (ROOT / "lit_seqlm").rglob("*.py"):
+        if path.parent.name != "task":
+            assert "LightningModule)" not in path.read_text(), path
+
+
+def test_only_config_instantiates() -> None:
+    for path in (ROOT / "lit_seqlm").rglob("*.py"):
+        if path.name != "config.py":
+            assert "instantiate(" not in path.read_text(), path
+
+
+def test_the_package_never_imports_experiments() -> None:
+    for path in (ROOT / "lit_seqlm").rglob("*.py"):
+        assert not {m for m in imports(path) if m.split(".")[0] == "experiments"}, path
+
+
+def test_no_place_or_person_in_a_config() -> None:
+    for path in CONF.rglob("*.yaml"):
+        text = path.read_text()
+        assert not any(word in text for word in ("/home", "/root", "/work", "/tmp")), path
+        assert "eval:" not in text, path
