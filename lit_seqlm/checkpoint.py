@@ -54,7 +54,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"no checkpoint at {path}. Give a run's folder or one of its .ckpt files.") from None
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
-        raise UserError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0]}).") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} is not a readable checkpoint ({reason}).") from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "config" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of this program: it has no weights or no config.")
     return checkpoint

@@ -47,6 +47,9 @@ def guard(main: Callable[[], Any]) -> None:
     except (HydraException, OmegaConfBaseException, UserError) as error:
         sys.stderr.write(f"{explain(error)}\n")
         sys.exit(2)
+    except OSError as error:  # Hydra makes the run's folder before the engine is asked
+        sys.stderr.write(f"{error.filename}: {error.strerror}. Choose another place: paths.output_dir=FOLDER.\n")
+        sys.exit(2)
     if _failed_jobs:
         sys.stderr.write(f"{len(_failed_jobs)} job(s) of the sweep failed.\n")
         sys.exit(2)

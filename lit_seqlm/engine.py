@@ -15,7 +15,7 @@ from typing import Any
 import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lit_seqlm.checkpoint import AtomicCheckpointIO, find_checkpoint, load_weights, read_checkpoint, resumable
@@ -79,6 +79,7 @@ def _execute(cfg: DictConfig, origin: dict[str, Any] | None, folder: Path, resul
     """Build everything that the config names, run the task, fill in the result."""
     random.seed(cfg.seed)
     torch.manual_seed(cfg.seed)
+    trainer = _trainer(cfg)
     data = build(cfg.data)
     if origin and _task_class(cfg).inherits:
         data.tokenizer.load_state_dict(origin["tokenizer"])
@@ -93,7 +94,6 @@ def _execute(cfg: DictConfig, origin: dict[str, Any] | None, folder: Path, resul
         if group in accepted(cfg.task):
             parts[group] = build(cfg[group]) or {}
     task = build(cfg.task, **{name: part for name, part in parts.items() if name in accepted(cfg.task)})
-    trainer = _trainer(cfg)
     result.device = device_name(trainer.strategy.root_device.type)
     last = None if cfg.resume == "never" else resumable(folder / "checkpoints")
     if last:
@@ -113,7 +113,11 @@ def _trainer(cfg: DictConfig) -> lightning.Trainer:
     loggers = [build(node) for node in (cfg.logger or {}).values()]
     for logger in loggers:
         logger.log_hyperparams(plain)
-    return build(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()])
+    try:
+        return build(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()])
+    except (MisconfigurationException, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"trainer: {reason} This machine can run trainer=cpu.") from None
 
 
 def _inherit(cfg: DictConfig, origin: dict[str, Any] | None, overrides: list[str]) -> None:

@@ -20,6 +20,7 @@ from lit_seqlm.regularizer.none import NoRegularizer
 
 log = logging.getLogger(__name__)
 
+HOPELESS = 700.0  # nats per token: exp of more is infinite
 EXACT_SPLITS = ("val", "test")  # what the exact evaluation calls the dataloaders it is given, in this order
 
 
@@ -91,10 +92,11 @@ class SequenceTask(lightning.LightningModule):
         return values
 
     def check_finite(self) -> None:
-        """Raise DivergedError if the epoch's loss so far is not a number."""
-        total = self._metric("train").nll_sum
-        if not torch.isfinite(total):
+        """Raise DivergedError if the epoch's mean loss so far is no number, or one whose perplexity is none."""
+        metric = self._metric("train")
+        mean = float(metric.nll_sum / metric.count.clamp(min=1))
+        if not mean < HOPELESS:
             raise DivergedError(
-                f"the loss is {float(total)} at step {self.global_step}: training diverged. Try a smaller "
+                f"the loss is {mean:.3g} nats per token at step {self.global_step}: training diverged. Try a smaller "
                 "optimizer.lr or trainer.gradient_clip_val; checkpoints hold the last finite weights."
             )
