@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,17 @@ def run(cfg: DictConfig) -> float | None:
         return value
 
 
-def _execute(cfg: DictConfig, origin: dict[str, Any] | None, folder: Path, result: Result) -> None:
-    """Build everything that the config names, run the task, fill in the result."""
+@dataclass
+class Assembled:
+    """What a config names, built and connected, with nothing run yet."""
+
+    task: Any
+    trainer: lightning.Trainer
+    data: Any
+
+
+def assemble(cfg: DictConfig, origin: dict[str, Any] | None = None) -> Assembled:
+    """Seed, then build trainer, data, model and task; `origin` is the checkpoint that ``init_from`` names."""
     random.seed(cfg.seed)
     torch.manual_seed(cfg.seed)
     trainer = _trainer(cfg)
@@ -88,20 +98,26 @@ def _execute(cfg: DictConfig, origin: dict[str, Any] | None, folder: Path, resul
     model = build(cfg.model, vocab_size=len(data.tokenizer))
     if origin:
         load_weights(model, origin, data.tokenizer, cfg.init_from)
-    result.num_parameters = sum(parameter.numel() for parameter in model.parameters())
     parts: dict[str, Any] = {"model": model, "unknown_id": data.unknown_id}
-    for group in PARTS:
-        if group in accepted(cfg.task):
-            parts[group] = build(cfg[group]) or {}
-    task = build(cfg.task, **{name: part for name, part in parts.items() if name in accepted(cfg.task)})
-    result.device = device_name(trainer.strategy.root_device.type)
+    wanted = accepted(cfg.task)
+    for group in [group for group in PARTS if group in wanted]:
+        parts[group] = build(cfg[group]) or {}
+    return Assembled(build(cfg.task, **parts), trainer, data)
+
+
+def _execute(cfg: DictConfig, origin: dict[str, Any] | None, folder: Path, result: Result) -> None:
+    """Build everything, run the task, fill in the result."""
+    whole = assemble(cfg, origin)
+    task, device = whole.task, whole.trainer.strategy.root_device.type
+    result.num_parameters = sum(parameter.numel() for parameter in task.model.parameters())
+    result.device = device_name(device)
     last = None if cfg.resume == "never" else resumable(folder / "checkpoints")
     if last:
         log.info("continuing from %s", last.name)
-    result.metrics = finite(task.run(trainer, data, str(last) if last else None))
+    result.metrics = finite(task.run(whole.trainer, whole.data, str(last) if last else None))
     if task.train_seconds:
         result.tokens_per_second = round(task.num_tokens / task.train_seconds, 1)
-    result.peak_memory_mb = round(peak_memory_mb(trainer.strategy.root_device.type), 1)
+    result.peak_memory_mb = round(peak_memory_mb(device), 1)
 
 
 def _trainer(cfg: DictConfig) -> lightning.Trainer:
