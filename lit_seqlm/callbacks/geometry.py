@@ -1,0 +1,60 @@
+"""What a trained run looks like: its curves, and the geometry of its output embedding."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.loggers import WandbLogger
+from matplotlib.figure import Figure
+
+from lit_seqlm import plots
+from lit_seqlm.metrics.geometry import (
+    evenly,
+    nearest_neighbour_distances,
+    singular_values,
+    summarise,
+)
+
+
+class Geometry(lightning.Callback):
+    """After the test, with the best weights: ``geometry/...`` numbers and plots/*.png, in W&B too.
+
+    A model without a matrix of output rows has its curves only.
+
+    Args:
+        folder: of the run; plots go to ``plots/`` in it, curves are read from its history.csv.
+        num_rows: nearest neighbours are looked up for at most so many rows, spread over the
+            vocabulary: the work grows as this times the vocabulary.
+    """
+
+    def __init__(self, folder: str, num_rows: int):
+        self.folder, self.num_rows = Path(folder), num_rows
+
+    def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        history = self.folder / "history.csv"
+        if history.exists() and trainer.is_global_zero:
+            self._show(trainer, "curves", plots.curves({"run": plots.read_history(history)}))
+        weight_VD = getattr(getattr(pl_module.model, "output_embedding", None), "weight", None)
+        if weight_VD is None:
+            return
+        rows_Q = evenly(len(weight_VD), self.num_rows).to(weight_VD.device)
+        distances_Q = nearest_neighbour_distances(weight_VD, rows_Q)
+        singular = singular_values(weight_VD)
+        summary = summarise(distances_Q, weight_VD.detach()[rows_Q].double().norm(dim=1), singular)
+        pl_module.log_dict(
+            {
+                f"geometry/{key}": torch.tensor(value, dtype=torch.float64)
+                for key, value in summary.items()
+            }
+        )
+        if trainer.is_global_zero:
+            self._show(trainer, "embedding", plots.embedding({"run": (distances_Q, singular)}))
+
+    def _show(self, trainer: lightning.Trainer, name: str, figure: Figure) -> None:
+        path = self.folder / "plots" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image(f"plots/{name}", [str(path)])

@@ -1,0 +1,89 @@
+"""Figures of one or several runs: training curves, and the geometry of the output embedding."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+History = Mapping[str, Sequence[float]]  # column of history.csv -> one number an epoch
+WIDE = (9.0, 3.6)
+
+
+def read_history(path: Path) -> dict[str, list[float]]:
+    """The columns of history.csv; an empty cell is not a number."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name] or "nan") for row in rows] for name in (rows[0] if rows else {})}
+
+
+def curves(histories: Mapping[str, History], metric: str = "ppl") -> Figure:
+    """Training and validation of one metric, and the learning rate, for each named run."""
+    figure = Figure(figsize=WIDE, layout="constrained")
+    quality, rate = figure.subplots(1, 2, width_ratios=[2, 1])
+    for color, (name, history) in enumerate(histories.items()):
+        for stage, line in (("train", "--"), ("val", "-")):
+            if f"{stage}/{metric}" in history:
+                label = f"{name}, {stage}" if len(histories) > 1 else stage
+                quality.plot(
+                    history["epoch"],
+                    history[f"{stage}/{metric}"],
+                    line,
+                    color=f"C{color}",
+                    marker=".",
+                    label=label,
+                )
+        rate.plot(
+            history["epoch"], history["lr"], color=f"C{color}", marker=".", drawstyle="steps-mid"
+        )
+    quality.set(
+        xlabel="epoch", ylabel={"ppl": "perplexity", "nll": "nats per token"}.get(metric, metric)
+    )
+    quality.set_yscale("log")
+    _plain_ticks(quality)
+    quality.legend(frameon=False)
+    rate.set(xlabel="epoch", ylabel="learning rate")
+    rate.set_ylim(bottom=0)
+    for axes in (quality, rate):
+        _finish(axes)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def embedding(geometries: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
+    """For each named run, its (nearest-neighbour distances, singular values)."""
+    figure = Figure(figsize=WIDE, layout="constrained")
+    near, spectrum = figure.subplots(1, 2)
+    for name, (distances, singular) in geometries.items():
+        ordered = distances.sort().values.cpu()
+        label = name if len(geometries) > 1 else None
+        near.plot(
+            [100 * (i + 0.5) / len(ordered) for i in range(len(ordered))], ordered, label=label
+        )
+        spectrum.plot(range(1, len(singular) + 1), singular.cpu(), label=label)
+    near.set(xlabel="words, nearest first (%)", ylabel="distance to the nearest other word")
+    near.set_xlim(0, 100)
+    near.set_ylim(bottom=0)
+    spectrum.set(xlabel="rank", ylabel="singular value")
+    spectrum.set_yscale("log")
+    _plain_ticks(spectrum)
+    for axes in (near, spectrum):
+        _finish(axes)
+        if len(geometries) > 1:
+            axes.legend(frameon=False)
+    return figure
+
+
+def _plain_ticks(axes) -> None:  # type: ignore[no-untyped-def]
+    """100, 200, 300 instead of powers of ten, also between them."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _finish(axes) -> None:  # type: ignore[no-untyped-def]
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3, which="major")
