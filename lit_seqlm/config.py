@@ -42,6 +42,7 @@ class RunConfig:
     name: str = MISSING
     seed: int = 1
     scale: str = "reduced"
+    monitor: str = "val/nll"
     init_from: str | None = None
     resume: str = "auto"
     tags: list[str] = field(default_factory=list)

@@ -1,5 +1,7 @@
 """One run from config to result: folder, lock, resume, build, train or evaluate, record."""
 
+import contextlib
+import ctypes
 import fcntl
 import logging
 import os
@@ -26,6 +28,7 @@ from lit_seqlm.results import Result, device_name, finite, peak_memory_mb, read_
 
 log = logging.getLogger(__name__)
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 PARTS = ("objective", "regularizer", "penalty", "cache", "optimizer", "scheduler")
 INJECTED = {
     "model": {"vocab_size"},
@@ -47,6 +50,7 @@ def run(cfg: DictConfig) -> float | None:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     _quieten()
+    _keep_memory()
     origin = read_checkpoint(find_checkpoint(cfg.init_from)) if cfg.init_from else None
     _inherit(cfg, origin, list(hydra.overrides.task))
     check(cfg, INJECTED)
@@ -251,6 +255,14 @@ def _shown(folder: Path) -> str:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def _keep_memory() -> None:
+    """Let glibc keep freed blocks: large CPU tensors otherwise fault their pages in anew at every step."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _quieten() -> None:

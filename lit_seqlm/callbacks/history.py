@@ -26,14 +26,17 @@ class History(Checkpoint):
         self.path = Path(folder) / "history.csv"
         self.rows: list[dict[str, float]] = []
         self._started = time.monotonic()
+        self._rate = float("nan")
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._started = time.monotonic()
 
+    def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self._rate = trainer.optimizers[0].param_groups[0]["lr"]  # the schedule moves on at the epoch's end
+
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        self.rows.append({"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "lr": rate, **metrics})
+        self.rows.append({"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "lr": self._rate, **metrics})
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
         lines = [",".join(columns)] + [",".join(str(row.get(c, "")) for c in columns) for row in self.rows]
         write_atomically(self.path, "\n".join(lines) + "\n")
@@ -44,7 +47,7 @@ class History(Checkpoint):
             trainer.max_epochs,
             f"{train_ppl:.2f}" if train_ppl else "-",
             f"{val_ppl:.2f}" if val_ppl else "-",
-            rate,
+            self._rate,
             time.monotonic() - self._started,
         )
 
