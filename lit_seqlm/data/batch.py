@@ -16,7 +16,8 @@ class Batch:
         targets_BT: what the objective scores at each position.
         mask_BT: the positions that count; null when all do.
         continues: these rows go on where the previous batch's rows ended, so its state is theirs.
-        lr_scale: this step's learning rate over the usual one (AWD-LSTM: segment length over the base length).
+        lr_scale: this step's learning rate over the usual one (AWD-LSTM: segment length over the
+            base length).
     """
 
     tokens_BT: Tensor

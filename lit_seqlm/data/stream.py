@@ -9,6 +9,13 @@ import torch
 from torch import Tensor
 
 from lit_seqlm.data.batch import Batch
+from lit_seqlm.errors import UserError
+
+
+def at_least_one(key: str, value: int) -> None:
+    """Refuse a size of zero or less."""
+    if value < 1:
+        raise UserError(f"data.{key}={value}: it must be at least 1.")
 
 
 def batchify(stream: Tensor, batch_size: int) -> Tensor:
@@ -18,16 +25,19 @@ def batchify(stream: Tensor, batch_size: int) -> Tensor:
 
 
 def rotate_columns(columns_BL: Tensor, generator: torch.Generator) -> Tensor:
-    """Start every column somewhere else: rotate each by its own uniform offset (PartialShuffle, Press 2019)."""
-    length = columns_BL.size(1)
-    offsets_B1 = torch.randint(length, (columns_BL.size(0), 1), generator=generator)
-    return columns_BL.gather(1, (torch.arange(length) + offsets_B1) % length)
+    """Rotate every column by its own uniform offset (PartialShuffle, Press 2019)."""
+    num_columns, length = columns_BL.shape
+    offsets = torch.randint(length, (num_columns, 1), generator=generator).flatten().tolist()
+    return torch.stack(
+        [column.roll(-offset) for column, offset in zip(columns_BL, offsets, strict=True)]
+    )
 
 
 class FixedSegments:
-    """Every segment has the same length; the last one is what remains."""
+    """Every segment has the same length, in tokens; the last one is what remains."""
 
     def __init__(self, seq_len: int):
+        at_least_one("segments.seq_len", seq_len)
         self.seq_len = seq_len
 
     def lengths(self, total: int, rng: np.random.Generator) -> list[tuple[int, float]]:
@@ -36,20 +46,31 @@ class FixedSegments:
 
 
 class VariableSegments:
-    """AWD-LSTM's random lengths (Merity et al. 2018, section 4.1), so that cuts fall elsewhere in every epoch.
+    """AWD-LSTM's random lengths (Merity et al. 2018, section 4.1): each epoch has its own cuts.
 
-    The base is `seq_len`, or half of it with probability `short_probability`; the length is drawn from a normal
-    around it with deviation `std`, at least `min_len`, at most `seq_len + max_extra` (null: no cap). The step's
-    learning rate is scaled by length / `seq_len`.
+    The base is `seq_len`, or half of it with probability `short_probability`; the length is drawn
+    from a normal around it with deviation `std`, at least `min_len`, at most `seq_len + max_extra`
+    (null: no cap), all in tokens. The step's learning rate is scaled by drawn length / `seq_len`,
+    also where the stream ends before the segment.
     """
 
     def __init__(
-        self, seq_len: int, short_probability: float, std: float, min_len: int, max_extra: int | None
+        self,
+        seq_len: int,
+        short_probability: float,
+        std: float,
+        min_len: int,
+        max_extra: int | None,
     ):
+        at_least_one("segments.seq_len", seq_len)
+        at_least_one("segments.min_len", min_len)
+        if max_extra is not None:
+            at_least_one("segments.seq_len + segments.max_extra", seq_len + max_extra)
         self.seq_len, self.short_probability, self.std = seq_len, short_probability, std
         self.min_len, self.max_extra = min_len, max_extra
 
     def lengths(self, total: int, rng: np.random.Generator) -> list[tuple[int, float]]:
+        """(length, learning-rate scale) of each segment, covering `total` predictions exactly."""
         drawn, start = [], 0
         while start < total:
             base = self.seq_len if rng.random() >= self.short_probability else self.seq_len / 2
@@ -62,44 +83,60 @@ class VariableSegments:
 
 
 class StreamLoader:
-    """Segments of B columns, in order. A pure function of (columns, lengths), with its place in the checkpoint."""
+    """Segments of B columns, in order: targets are the tokens shifted by one.
+
+    A pure function of (columns, lengths). Its place is in the checkpoint; an iterator begins at the
+    start unless a place was loaded, so a loop that was cut short (``limit_val_batches``) does not
+    shift the next one.
+    """
 
     def __init__(self, columns_BL: Tensor, lengths: list[tuple[int, float]]):
         self.columns_BL, self.lengths = columns_BL, lengths
-        self.position = 0  # batches handed out so far
+        self.position = 0  # batches handed out so far in this epoch
+        self._resume_at = 0
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[Batch]:
-        first, self.position = self.position, 0
+        first, self._resume_at = self._resume_at, 0
+        self.position = first
         start = sum(length for length, _ in self.lengths[:first])
         for index, (length, lr_scale) in enumerate(self.lengths[first:], start=first):
             tokens_BT = self.columns_BL[:, start : start + length].long()
             targets_BT = self.columns_BL[:, start + 1 : start + length + 1].long()
             start += length
-            self.position = index + 1
+            self.position = (index + 1) % len(
+                self.lengths
+            )  # the end of an epoch is the start of the next
             yield Batch(tokens_BT, targets_BT, continues=index > 0, lr_scale=lr_scale)
-        self.position = 0
 
     def state_dict(self) -> dict[str, int]:
         return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.position = state["position"]
+        self.position = self._resume_at = state["position"]
 
 
 class WindowLoader:
-    """Overlapping windows for models without a carried state: each token is predicted once.
+    """Overlapping windows for models without a state: every token but the first is predicted once.
 
-    Every window holds `context` tokens and scores its last `stride` predictions (the first window scores all),
-    so a prediction sees between `context - stride` and `context - 1` earlier tokens.
+    Every window holds `context` tokens and scores its last `stride` predictions, so that each of
+    them sees between `context - stride + 1` and `context` earlier tokens. Only the first window
+    scores all of its own, beginning with one token of context. The last window scores what remains.
     """
 
     def __init__(self, stream: Tensor, context: int, stride: int, batch_size: int):
         if not 0 < stride <= context:
-            raise ValueError(f"stride {stride} must be between 1 and the context, {context}")
-        self.stream, self.context, self.stride, self.batch_size = stream, context, stride, batch_size
+            raise UserError(
+                f"data.eval_stride={stride}: it must be between 1 and data.eval_seq_len, {context}."
+            )
+        self.stream, self.context, self.stride, self.batch_size = (
+            stream,
+            context,
+            stride,
+            batch_size,
+        )
         total = stream.numel() - 1
         self.ends = [min(context, total)]
         while self.ends[-1] < total:
@@ -110,12 +147,17 @@ class WindowLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         for first in range(0, len(self.ends), self.batch_size):
-            rows = [self._row(index) for index in range(first, min(first + self.batch_size, len(self.ends)))]
-            tokens_BT, targets_BT, mask_BT = (torch.stack(column) for column in zip(*rows, strict=True))
+            rows = [
+                self._row(index)
+                for index in range(first, min(first + self.batch_size, len(self.ends)))
+            ]
+            tokens_BT, targets_BT, mask_BT = (
+                torch.stack(column) for column in zip(*rows, strict=True)
+            )
             yield Batch(tokens_BT, targets_BT, mask_BT)
 
     def _row(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        """One window: short ones (a stream below one context) are padded on the right, outside the mask."""
+        """One window; a stream shorter than the context is padded on the right, out of the mask."""
         end = self.ends[index]
         start = max(0, end - self.context)
         scored_from = self.ends[index - 1] if index else 0

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_seqlm.data.corpus import TextSource
+from lit_seqlm.data.corpus import SPLITS, TextSource
 from lit_seqlm.data.stream import (
     FixedSegments,
     StreamLoader,
     VariableSegments,
     WindowLoader,
+    at_least_one,
     batchify,
     rotate_columns,
 )
@@ -24,21 +25,34 @@ log = logging.getLogger(__name__)
 
 
 class TextData(lightning.LightningDataModule):
-    """Three streams of words: train in columns with carried state, validation for selection, both for the record.
+    """Three streams of tokens: columns with carried state to train on, one stream for the record.
 
-    Validation during training runs over `eval_batch_size` columns. The numbers of the record
-    (`exact_dataloader`) come from one stream, batch 1, nothing reset, or from overlapping windows where
-    `eval_stride` is given, for models that carry no state.
+    `streams` holds one int32 tensor (N,) for each of train, valid and test: the file's lines in
+    their order, an ``<eos>`` after each. Loaders yield `Batch` with int64 tokens and
+    targets (B, T).
+
+    Validation during training runs over `eval_batch_size` columns, whose remainder is dropped. The
+    numbers of the record (`exact_dataloader`) come from one stream, batch 1, nothing reset: N - 1
+    predictions. Where `eval_stride` is given, for models that carry no state, both come from
+    overlapping windows instead, also N - 1 predictions.
 
     Args:
         source: where the lines come from (`lit_seqlm.data.corpus`).
         tokenizer: built on the training split unless it already holds a vocabulary.
         segments: how a column is cut for back-propagation through time.
-        batch_size, eval_batch_size: columns in training and in validation.
-        eval_seq_len: tokens per evaluation segment; a stateful model's numbers do not depend on it.
-        eval_stride: null for models with a state; else score windows of `eval_seq_len` by this stride.
+        batch_size, eval_batch_size: columns in training and in validation; windows per batch with
+            `eval_stride`.
+        eval_seq_len: tokens per evaluation segment, or per window; a stateful model's numbers do
+            not depend on it.
+        eval_stride: null for models with a state; else score windows of `eval_seq_len` by this
+            stride, in tokens.
         shuffle: ``none``, or ``partial`` to rotate every column by its own offset at each epoch.
         seed: of the segment lengths and the rotation, with the epoch.
+
+    Raises:
+        UserError: for sizes that cannot be; in `prepare_data` and `setup`, for a text that is
+        missing, not the published one, without words, too short for its columns, or outside the
+        vocabulary.
     """
 
     def __init__(
@@ -56,6 +70,12 @@ class TextData(lightning.LightningDataModule):
         super().__init__()
         if shuffle not in ("none", "partial"):
             raise UserError(f"data.shuffle={shuffle}: choose none or partial")
+        for key, size in (
+            ("batch_size", batch_size),
+            ("eval_batch_size", eval_batch_size),
+            ("eval_seq_len", eval_seq_len),
+        ):
+            at_least_one(key, size)
         self.source, self.tokenizer, self.segments = source, tokenizer, segments
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.eval_seq_len, self.eval_stride = eval_seq_len, eval_stride
@@ -66,19 +86,19 @@ class TextData(lightning.LightningDataModule):
         self.source.fetch()
 
     def setup(self, stage: str | None = None) -> None:
+        """Read and encode the three splits; a second call does nothing."""
         if self.streams:
             return
-        if not len(self.tokenizer):
-            self.tokenizer.fit(self.source.lines("train"))
-        for split in ("train", "valid", "test"):
-            ids = self.tokenizer.encode(self.source.lines(split))
-            self.streams[split] = torch.from_numpy(ids)
-            needed = 2 * (self.batch_size if split == "train" else self.eval_batch_size)
-            if len(ids) < needed:
-                raise UserError(
-                    f"data={self.source.name}: the {split} text has {len(ids)} tokens, too few for "
-                    f"{needed // 2} columns of at least 2. Use a longer text or a smaller data.batch_size."
-                )
+        streams = {}
+        for split in SPLITS:
+            where = f"data={self.source.name}: the {split} text"
+            if len(self.tokenizer):
+                ids = self.tokenizer.encode(self.source.lines(split), where)
+            else:
+                ids = self.tokenizer.fit_encode(self.source.lines(split))
+            self._check_length(where, split, ids)
+            streams[split] = torch.from_numpy(ids)
+        self.streams = streams
         log.info(
             "%s: %s tokens, vocabulary %s",
             self.source.name,
@@ -103,7 +123,7 @@ class TextData(lightning.LightningDataModule):
         return self._eval_loader("valid", self.eval_batch_size)
 
     def exact_dataloader(self, split: str) -> Any:
-        """The protocol behind every reported number: one stream, in order, every token but the first scored once."""
+        """The protocol of every reported number: in order, each token but the first scored once."""
         return self._eval_loader(split, batch_size=1)
 
     def _eval_loader(self, split: str, batch_size: int) -> Any:
@@ -112,5 +132,24 @@ class TextData(lightning.LightningDataModule):
                 self.streams[split], self.eval_seq_len, self.eval_stride, self.eval_batch_size
             )
         columns_BL = batchify(self.streams[split], batch_size)
-        lengths = FixedSegments(self.eval_seq_len).lengths(columns_BL.size(1) - 1, np.random.default_rng(0))
+        lengths = FixedSegments(self.eval_seq_len).lengths(
+            columns_BL.size(1) - 1, np.random.default_rng(0)
+        )
         return StreamLoader(columns_BL, lengths)
+
+    def _check_length(self, where: str, split: str, ids: np.ndarray) -> None:
+        if not len(ids) or (ids == ids[0]).all():
+            raise UserError(
+                f"{where} has no words, or one word alone. Put text there, words separated by "
+                "spaces."
+            )
+        valid_columns = self.eval_batch_size if self.eval_stride is None else 1
+        columns, key = {
+            "train": (self.batch_size, "batch_size"),
+            "valid": (valid_columns, "eval_batch_size"),
+        }.get(split, (1, "batch_size"))
+        if len(ids) < 2 * columns:
+            raise UserError(
+                f"{where} has {len(ids)} tokens, too few for {columns} columns of at least 2. "
+                f"Use a longer text or a smaller data.{key}."
+            )
