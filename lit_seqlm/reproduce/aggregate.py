@@ -1,0 +1,100 @@
+"""From the records of runs to what a table says: means, spreads, paired effects, a status."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lit_seqlm.reproduce.table import Row, Table
+
+Records = Mapping[str, Mapping[int, Mapping[str, Any]]]  # row id -> seed -> result.json
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation over seeds; no deviation of a single one."""
+
+    mean: float
+    sd: float | None
+    num: int
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    if not values:
+        return None
+    return Spread(
+        statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values)
+    )
+
+
+def by_seed(records: Mapping[int, Mapping[str, Any]], metric: str) -> dict[int, float]:
+    """The metric of every run that came to its end; a diverged run has no number."""
+    return {
+        seed: float(record["metrics"][metric])
+        for seed, record in sorted(records.items())
+        if record.get("status") == "done" and metric in record.get("metrics", {})
+    }
+
+
+def measured(records: Mapping[int, Mapping[str, Any]], metric: str) -> Spread | None:
+    return spread(list(by_seed(records, metric).values()))
+
+
+def paired_effect(
+    records: Mapping[int, Mapping[str, Any]], against: Mapping[int, Mapping[str, Any]], metric: str
+) -> Spread | None:
+    """Change in percent, seed by seed, over the seeds that both rows have."""
+    ours, theirs = by_seed(records, metric), by_seed(against, metric)
+    both = [seed for seed in ours if seed in theirs and theirs[seed] != 0]
+    return spread([100 * (ours[seed] - theirs[seed]) / theirs[seed] for seed in both])
+
+
+@dataclass(frozen=True)
+class PaperEffect:
+    """The published change in percent, and whether every number behind it is verified."""
+
+    percent: float
+    where: str
+    verified: bool
+
+
+def paper_effect(table: Table, row: Row) -> PaperEffect | None:
+    """As the table gives it, or else of the two rows' published headline values."""
+    effect = row.effect
+    if effect is None:
+        return None
+    if effect.paper_percent is not None:
+        return PaperEffect(effect.paper_percent, effect.paper_where, effect.paper_verified)
+    ours, theirs = row.paper, table.row(effect.against).paper
+    if not ours or not theirs or not {table.headline} <= ours.value.keys() & theirs.value.keys():
+        return None
+    base = theirs.value[table.headline]
+    percent = 100 * (ours.value[table.headline] - base) / base
+    return PaperEffect(percent, "", ours.verified and theirs.verified)
+
+
+def status(row: Row, records: Mapping[int, Mapping[str, Any]]) -> str:
+    """One or two words: what is behind a row's numbers."""
+    if not row.experiment:
+        return "not implemented"
+    of = [str(records[seed].get("status")) for seed in row.seeds if seed in records]
+    diverged, done = of.count("diverged"), of.count("done")
+    parts = [f"{done} of {len(row.seeds)} done"] if 0 < done < len(row.seeds) else []
+    parts += [f"{diverged} of {len(row.seeds)} diverged"] if 0 < diverged < len(row.seeds) else []
+    if parts:
+        return ", ".join(parts)
+    return {len(row.seeds): "done" if done else "diverged"}.get(done or diverged, "not run")
+
+
+def within_tolerance(
+    table: Table, row: Row, records: Mapping[int, Mapping[str, Any]]
+) -> bool | None:
+    """Whether the headline is as near the published one as the row demands; None: no demand."""
+    value = measured(records, table.headline)
+    if row.tolerance is None or row.paper is None or value is None:
+        return None
+    target = row.paper.value[table.headline]
+    return (
+        math.isfinite(value.mean) and abs(value.mean - target) <= abs(target) * row.tolerance / 100
+    )
