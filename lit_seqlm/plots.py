@@ -4,7 +4,9 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import Tensor
 
 History = Mapping[str, Sequence[float]]  # column of history.csv -> one number an epoch
@@ -75,15 +77,15 @@ def embedding(geometries: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
     return figure
 
 
-def _plain_ticks(axes) -> None:  # type: ignore[no-untyped-def]
-    """100, 200, 300 instead of powers of ten, also between them."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+def _plain_ticks(axes: Axes) -> None:
+    """100, 150, 200 instead of powers of ten; fewer where the axis spans a factor of 30."""
+    low, high = axes.get_ylim()
+    steps = (1, 1.5, 2, 3, 4, 5, 7) if high < 30 * low else (1, 2, 5)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _finish(axes) -> None:  # type: ignore[no-untyped-def]
+def _finish(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3, which="major")
