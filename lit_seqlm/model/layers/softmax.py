@@ -1,11 +1,12 @@
-"""Output embeddings: dense, mixture of softmaxes, adaptive. One interface, so that the adversary is one module.
+"""Output embeddings: dense, mixture of softmaxes, adaptive; one interface, so one adversary.
 
-    output_embedding.nll(hidden_BTD, targets_BT, mask_BT, regularizer) -> (sum, clean_nll_N)    for training
-    output_embedding.log_prob(hidden_ND) -> log_prob_NV                    for caches and generation
-    output_embedding.weight, .bias                                         V x D and V
+.nll(hidden_BTD, targets_BT, mask_BT, regularizer) -> (sum, clean_nll_N)    for training
+.log_prob(hidden_ND) -> log_prob_NV                                         for caches, generation
+.weight, .bias                                                              V x D and V
 """
 
-# B = sequences, T = tokens, N = positions that count, K = experts, D = hidden size, E = size of the output embedding, V = vocabulary
+# B = sequences, T = tokens, N = positions that count, K = experts
+# D = hidden size, E = size of the output embedding, V = vocabulary
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_seqlm.errors import UserError
 from lit_seqlm.model.layers.dropout import LockedDropout
 from lit_seqlm.model.layers.fused_nll import fused_nll, plain_nll
 
@@ -26,7 +28,9 @@ class Margin(Protocol):
 
     adaptive_scope: str
 
-    def target_margin(self, hidden_ND: Tensor, target_rows_ND: Tensor, targets_N: Tensor) -> Tensor: ...
+    def target_margin(
+        self, hidden_ND: Tensor, target_rows_ND: Tensor, targets_N: Tensor
+    ) -> Tensor: ...
 
     def augment(self, hidden_ND: Tensor, weight_VD: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -38,11 +42,13 @@ def select(values_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
 
 
 class DenseSoftmax(nn.Module):
-    """softmax(W h + b). Tied when handed the input embedding's weight (Press and Wolf 2017; Inan et al. 2017)."""
+    """softmax(W h + b). Tied when given the input embedding (Press and Wolf 2017)."""
 
     def __init__(self, vocab_size: int, size: int, tied_to: nn.Embedding | None = None):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(vocab_size, size)) if tied_to is None else tied_to.weight
+        self.weight = (
+            nn.Parameter(torch.empty(vocab_size, size)) if tied_to is None else tied_to.weight
+        )
         self.bias = nn.Parameter(torch.zeros(vocab_size))
         if tied_to is None:
             nn.init.uniform_(self.weight, -0.1, 0.1)
@@ -66,12 +72,20 @@ class DenseSoftmax(nn.Module):
 
 
 class MixtureOfSoftmaxes(nn.Module):
-    """p = sum_k pi_k softmax(W h_k + b), h_k = lockdrop(tanh(U_k h + c_k)) (Yang et al. 2018, equation 3).
+    """p = sum_k pi_k softmax(W h_k + b), h_k = lockdrop(tanh(U_k h + c_k)).
 
-    Sums are taken over log-probabilities; the official log(p + 1e-8) adds mass to every word.
+    Yang et al. 2018, section 2.4. Sums are taken over log-probabilities; the official log(p + 1e-8)
+    adds mass to every word.
     """
 
-    def __init__(self, vocab_size: int, hidden_size: int, num_experts: int, dropout: float, tied_to: nn.Embedding):
+    def __init__(
+        self,
+        vocab_size: int,
+        hidden_size: int,
+        num_experts: int,
+        dropout: float,
+        tied_to: nn.Embedding,
+    ):
         super().__init__()
         size = tied_to.embedding_dim
         self.num_experts = num_experts
@@ -82,7 +96,7 @@ class MixtureOfSoftmaxes(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
     def experts(self, hidden_BTD: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents (..., K, E), dropped alike at every time step, and log mixture weights (..., K)."""
+        """Latents (..., K, E), dropped alike at every step, and log mixture weights (..., K)."""
         latent = self.dropout(torch.tanh(self.latent(hidden_BTD)))
         log_prior = self.prior(hidden_BTD).log_softmax(-1)
         return latent.unflatten(-1, (self.num_experts, -1)), log_prior
@@ -115,18 +129,30 @@ class MixtureOfSoftmaxes(nn.Module):
 
 
 class AdaptiveSoftmax(nn.Module):
-    """Frequent words and one entry per tail cluster first, then the words within a cluster (Grave et al. 2017).
+    """Frequent words and one entry per tail cluster first, then the words within a cluster.
 
-    Word ids must be ranked by frequency. With `tied_to`, every cluster reads full rows of the input embedding
-    and adds nothing but one vector and one bias per tail cluster, as AWD-LSTM's code does.
+    Grave et al., ICML 2017. Word ids must be ranked by frequency. With `tied_to`, every cluster
+    reads full rows of the input embedding and adds nothing but one vector and one bias per tail
+    cluster, as AWD-LSTM's code does.
     """
 
-    def __init__(self, vocab_size: int, size: int, cutoffs: Sequence[int], tied_to: nn.Embedding | None = None):
+    def __init__(
+        self,
+        vocab_size: int,
+        size: int,
+        cutoffs: Sequence[int],
+        tied_to: nn.Embedding | None = None,
+    ):
         super().__init__()
         if list(cutoffs) != sorted(set(cutoffs)) or not 0 < cutoffs[0] <= cutoffs[-1] < vocab_size:
-            raise ValueError(f"cutoffs {list(cutoffs)} must rise strictly between 0 and the vocabulary, {vocab_size}")
+            raise ValueError(
+                f"model.cutoffs={list(cutoffs)} must rise strictly between 0 and the vocabulary, "
+                f"{vocab_size}"
+            )
         self.bounds = [0, *cutoffs, vocab_size]
-        self.weight = nn.Parameter(torch.empty(vocab_size, size)) if tied_to is None else tied_to.weight
+        self.weight = (
+            nn.Parameter(torch.empty(vocab_size, size)) if tied_to is None else tied_to.weight
+        )
         self.bias = nn.Parameter(torch.zeros(vocab_size))
         self.cluster_weight = nn.Parameter(torch.zeros(len(cutoffs), size))
         self.cluster_bias = nn.Parameter(torch.zeros(len(cutoffs)))
@@ -147,15 +173,20 @@ class AdaptiveSoftmax(nn.Module):
         hidden_ND, targets_N = select(hidden_BTD, mask_BT), select(targets_BT, mask_BT)
         head_size = self.bounds[1]
         head_weight, head_bias = self._head()
-        cluster_N = torch.bucketize(targets_N, torch.tensor(self.bounds[1:], device=targets_N.device), right=True)
+        cluster_N = torch.bucketize(
+            targets_N, torch.tensor(self.bounds[1:], device=targets_N.device), right=True
+        )
         head_targets_N = torch.where(cluster_N == 0, targets_N, head_size + cluster_N - 1)
         # In the head a tail word's target is its cluster: margined only where the scope says so.
-        head_margin = regularizer if regularizer.adaptive_scope == "both" else _TargetsBelow(regularizer, head_size)
+        whole = regularizer.adaptive_scope == "both"
+        head_margin = regularizer if whole else _TargetsBelow(regularizer, head_size)
         total, clean_nll_N = dense_nll(
             hidden_ND, head_weight, head_bias, head_targets_N, head_margin, 0.0, path
         )
         clean_nll_N = clean_nll_N.clone()
-        for index, (low, high) in enumerate(zip(self.bounds[1:-1], self.bounds[2:], strict=True), start=1):
+        for index, (low, high) in enumerate(
+            zip(self.bounds[1:-1], self.bounds[2:], strict=True), start=1
+        ):
             rows = (cluster_N == index).nonzero().squeeze(1)
             if len(rows) == 0:
                 continue
@@ -177,7 +208,9 @@ class AdaptiveSoftmax(nn.Module):
         head_NV = F.linear(hidden_ND, *self._head()).log_softmax(-1)
         parts = [head_NV[..., :head_size]]
         for index, (low, high) in enumerate(zip(self.bounds[1:-1], self.bounds[2:], strict=True)):
-            tail_NV = F.linear(hidden_ND, self.weight[low:high], self.bias[low:high]).log_softmax(-1)
+            tail_NV = F.linear(hidden_ND, self.weight[low:high], self.bias[low:high]).log_softmax(
+                -1
+            )
             parts.append(tail_NV + head_NV[..., head_size + index, None])
         return torch.cat(parts, dim=-1)
 
@@ -185,6 +218,17 @@ class AdaptiveSoftmax(nn.Module):
         head_size = self.bounds[1]
         weight = torch.cat([self.weight[:head_size], self.cluster_weight])
         return weight, torch.cat([self.bias[:head_size], self.cluster_bias])
+
+
+def output_softmax(embedding: nn.Embedding, tying: str, cutoffs: Sequence[int] | None) -> nn.Module:
+    """A softmax over an input embedding's words, dense or adaptive; ``tied`` shares its matrix."""
+    if tying not in ("tied", "untied"):
+        raise UserError(f"model.embedding={tying}: choose tied or untied")
+    vocab_size, size = embedding.num_embeddings, embedding.embedding_dim
+    tied_to = embedding if tying == "tied" else None
+    if cutoffs:
+        return AdaptiveSoftmax(vocab_size, size, cutoffs, tied_to)
+    return DenseSoftmax(vocab_size, size, tied_to)
 
 
 class _TargetsBelow:
@@ -228,7 +272,7 @@ def _margined_nll(
     label_smoothing: float,
     path: str,
 ) -> tuple[Tensor, Tensor]:
-    """The one place where a regularizer meets a softmax: every expert's hidden vector has its own margin."""
+    """The one place where a regularizer meets a softmax: every expert has its own margin."""
     num_rows, num_experts, size = hidden_NKD.shape
     targets_M = targets_N.repeat_interleave(num_experts)
     hidden_MD = hidden_NKD.reshape(-1, size)
