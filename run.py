@@ -2,7 +2,9 @@
 
 import os
 
-os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach `guard`, which decides what a person is shown
+os.environ.setdefault(
+    "HYDRA_FULL_ERROR", "1"
+)  # errors reach `guard`, which decides what a person is shown
 
 import hydra
 from omegaconf import DictConfig

@@ -21,7 +21,9 @@ LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target and renames, so that a full disk or a kill leaves the older file as it was."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{os.getpid()}")
@@ -52,12 +54,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"no checkpoint at {path}. Give a run's folder or one of its .ckpt files.") from None
+        raise UserError(
+            f"no checkpoint at {path}. Give a run's folder or one of its .ckpt files."
+        ) from None
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} is not a readable checkpoint ({reason}).") from None
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "config" not in checkpoint:
-        raise UserError(f"{path} is not a checkpoint of this program: it has no weights or no config.")
+    if (
+        not isinstance(checkpoint, dict)
+        or "state_dict" not in checkpoint
+        or "config" not in checkpoint
+    ):
+        raise UserError(
+            f"{path} is not a checkpoint of this program: it has no weights or no config."
+        )
     return checkpoint
 
 
@@ -68,7 +78,11 @@ def find_checkpoint(origin: str) -> Path:
         path = path / "checkpoints" / BEST
     if not path.exists():
         runs = sorted(str(p.parent.parent) for p in Path("outputs").glob(f"*/*/checkpoints/{BEST}"))
-        known = f"There is: {', '.join(runs[:8])}." if runs else "There are no finished runs under outputs/ yet."
+        known = (
+            f"There is: {', '.join(runs[:8])}."
+            if runs
+            else "There are no finished runs under outputs/ yet."
+        )
         raise UserError(f"init_from={origin}: no checkpoint there. {known}")
     return path
 
@@ -107,8 +121,15 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any], tokenizer: Any, o
     wrong = [name for name in own if name in weights and own[name].shape != weights[name].shape]
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unexpected or wrong:
-        parts = [f"{what} {names[:3]}" for what, names in
-                 (("lacks", missing), ("has no place for", unexpected), ("has other shapes for", wrong)) if names]
+        parts = [
+            f"{what} {names[:3]}"
+            for what, names in (
+                ("lacks", missing),
+                ("has no place for", unexpected),
+                ("has other shapes for", wrong),
+            )
+            if names
+        ]
         raise UserError(
             f"init_from={origin}: the weights do not fit this model; the checkpoint {'; '.join(parts)}. "
             "Give the model options of that run (its .hydra/config.yaml has them)."
@@ -118,7 +139,11 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any], tokenizer: Any, o
 
 def model_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     prefix = "model."
-    return {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    return {
+        k.removeprefix(prefix): v
+        for k, v in checkpoint["state_dict"].items()
+        if k.startswith(prefix)
+    }
 
 
 @dataclass

@@ -48,7 +48,9 @@ def guard(main: Callable[[], Any]) -> None:
         sys.stderr.write(f"{explain(error)}\n")
         sys.exit(2)
     except OSError as error:  # Hydra makes the run's folder before the engine is asked
-        sys.stderr.write(f"{error.filename}: {error.strerror}. Choose another place: paths.output_dir=FOLDER.\n")
+        sys.stderr.write(
+            f"{error.filename}: {error.strerror}. Choose another place: paths.output_dir=FOLDER.\n"
+        )
         sys.exit(2)
     if _failed_jobs:
         sys.stderr.write(f"{len(_failed_jobs)} job(s) of the sweep failed.\n")
@@ -61,7 +63,9 @@ def explain(error: Exception) -> str:
     option = re.search(r"Could not find '([^/]+)/([^']+)'", text)
     if option:
         group, name = option.groups()
-        options = [path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.startswith("_")]
+        options = [
+            path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.startswith("_")
+        ]
         if options:
             return f"{group}={name}: there is no such option. {did_you_mean(name, options)}"
     key = re.search(r"Could not override '([^']+)'", text)
@@ -83,8 +87,14 @@ def _accepted_near(key: str) -> str:
     names = [str(name) for name in node if not str(name).startswith("_")]
     if names:
         return did_you_mean(last, names)
-    elsewhere = [p.stem for p in sorted((CONF / parent).glob("*.yaml")) if last in (OmegaConf.load(p) or {})]
-    hint = f" {last!r} belongs to {' or '.join(f'{parent}={name}' for name in elsewhere)}." if elsewhere else ""
+    elsewhere = [
+        p.stem for p in sorted((CONF / parent).glob("*.yaml")) if last in (OmegaConf.load(p) or {})
+    ]
+    hint = (
+        f" {last!r} belongs to {' or '.join(f'{parent}={name}' for name in elsewhere)}."
+        if elsewhere
+        else ""
+    )
     return f"What is chosen for {parent} has no options.{hint}"
 
 

@@ -14,12 +14,12 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from lit_seqlm.errors import UserError
 
 # Overrides that cannot change a run's numbers, so they do not name its folder.
-NOT_IDENTITY = ("experiment=", "seed=", "name=", "sweep", "logger", "paths", "hydra", "resume", "tags", "trainer.devices",
-                "trainer.enable_", "callbacks.progress", "callbacks.checkpoint.every", "scale=")  # fmt: skip
+NOT_IDENTITY = ("experiment=", "seed=", "name=", "sweep", "logger", "paths", "hydra", "resume", "tags", "scale=",
+                "trainer.devices", "trainer.enable_", "callbacks.progress", "callbacks.checkpoint.every")  # fmt: skip
 # Sections of the config that decide the numbers, and keys in them that only say where things are.
 NUMBERS = ("seed", "init_from", "data", "model", "objective", "regularizer", "penalty", "cache", "task", "optimizer",
            "scheduler", "trainer")  # fmt: skip
-PLACES = {"data_dir", "folder", "default_root_dir", "devices", "enable_progress_bar", "accelerator"}
+PLACES = {"data_dir", "default_root_dir", "devices", "enable_progress_bar", "accelerator"}
 
 
 @dataclass
@@ -62,7 +62,11 @@ def run_folder(name: str, seed: int, overrides: Any) -> str:
     origin = next((o.removeprefix("init_from=") for o in given if o.startswith("init_from=")), None)
     task = next((o.removeprefix("task=") for o in given if o.startswith("task=")), None)
     if origin and task and not any(o.startswith(("name=", "experiment=")) for o in given):
-        parts = [part for part in origin.rstrip("/").split("/") if part != "checkpoints" and not part.endswith(".ckpt")]
+        parts = [
+            part
+            for part in origin.rstrip("/").split("/")
+            if part != "checkpoints" and not part.endswith(".ckpt")
+        ]
         name = f"{parts[-2] if len(parts) > 1 else name}_{task}"
     kept = sorted(override for override in given if not override.startswith(NOT_IDENTITY))
     return f"{name}/" + "-".join([f"seed_{seed}", *[short_hash("|".join(kept))] * bool(kept)])
@@ -86,7 +90,9 @@ def build(node: Any, **parts: Any) -> Any:
     try:
         if not parts:
             return instantiate(node, _convert_="all")
-        return instantiate(node, _convert_="all", _partial_=True)(**parts)  # parts never pass through the config
+        return instantiate(node, _convert_="all", _partial_=True)(
+            **parts
+        )  # parts never pass through the config
     except InstantiationException as error:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
@@ -110,7 +116,9 @@ def numbers(cfg: DictConfig) -> dict[str, Any]:
         else:
             flat[path] = value
 
-    visit({section: OmegaConf.to_container(cfg, resolve=True).get(section) for section in NUMBERS}, "")  # type: ignore[union-attr]
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    visit({section: plain.get(section) for section in NUMBERS}, "")
     return flat
 
 
@@ -130,7 +138,9 @@ def check(cfg: DictConfig, injected: dict[str, set[str]]) -> None:
         given = {str(key) for key in node if not str(key).startswith("_")}
         own = injected.get(path, set())
         for key in sorted(given - parameters.keys()):
-            raise UserError(f"{path} has no option {key!r}. {did_you_mean(key, parameters.keys() - own)}")
+            raise UserError(
+                f"{path} has no option {key!r}. {did_you_mean(key, parameters.keys() - own)}"
+            )
         required = {n for n, p in parameters.items() if p.default is p.empty}
         for key in sorted(required - given - own) if not node.get("_partial_") else []:
             raise UserError(f"{path}.{key} is not set. Say {path}.{key}=VALUE.")
@@ -141,18 +151,18 @@ def check(cfg: DictConfig, injected: dict[str, set[str]]) -> None:
 
 def did_you_mean(word: str, choices: Any) -> str:
     """'Did you mean lr? Accepted: ...'"""
-    choices = sorted(str(choice) for choice in choices)
-    close = difflib.get_close_matches(word, choices, n=1)
-    return (f"Did you mean {close[0]}? " if close else "") + f"Accepted: {', '.join(choices)}."
+    names = sorted(str(choice) for choice in choices)
+    close = difflib.get_close_matches(word, names, n=1)
+    return (f"Did you mean {close[0]}? " if close else "") + f"Accepted: {', '.join(names)}."
 
 
 def _targets(value: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
     if isinstance(value, DictConfig):
         if "_target_" in value:
             yield path, value
-        for key in value:
+        for key in map(str, value):
             if not OmegaConf.is_missing(value, key):
-                yield from _targets(value[key], f"{path}.{key}" if path else str(key))
+                yield from _targets(value[key], f"{path}.{key}" if path else key)
 
 
 def _target(node: Any) -> Any:

@@ -21,7 +21,13 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lit_seqlm.checkpoint import AtomicCheckpointIO, find_checkpoint, load_weights, read_checkpoint, resumable
+from lit_seqlm.checkpoint import (
+    AtomicCheckpointIO,
+    find_checkpoint,
+    load_weights,
+    read_checkpoint,
+    resumable,
+)
 from lit_seqlm.config import accepted, build, check, numbers, short_hash
 from lit_seqlm.errors import DivergedError, UserError
 from lit_seqlm.results import Result, device_name, finite, peak_memory_mb, read_result
@@ -60,7 +66,12 @@ def run(cfg: DictConfig) -> float | None:
         earlier = _earlier(folder, cfg, config_hash)
         if earlier and earlier["status"] in ("done", "diverged"):
             value = _headline(earlier["metrics"])
-            log.info("%s is %s already: %s. resume=never runs it again.", _shown(folder), earlier["status"], _tell(value))
+            log.info(
+                "%s is %s already: %s. resume=never runs it again.",
+                _shown(folder),
+                earlier["status"],
+                _tell(value),
+            )
             return value
         result = Result(
             name=cfg.name,
@@ -134,7 +145,9 @@ def _trainer(cfg: DictConfig) -> lightning.Trainer:
     for logger in loggers:
         logger.log_hyperparams(plain)
     try:
-        return build(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()])
+        return build(
+            cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()]
+        )
     except (MisconfigurationException, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"trainer: {reason} This machine can run trainer=cpu.") from None
@@ -146,8 +159,13 @@ def _inherit(cfg: DictConfig, origin: dict[str, Any] | None, overrides: list[str
     if not groups:
         return
     if origin is None:
-        raise UserError(f"task={HydraConfig.get().runtime.choices.task} needs trained weights. Say init_from=RUN_FOLDER.")
-    keys = {override.lstrip("+~").partition("=")[0]: override.partition("=")[2] for override in overrides}
+        raise UserError(
+            f"task={HydraConfig.get().runtime.choices['task']} needs trained weights. Say init_from=RUN_FOLDER."
+        )
+    keys = {
+        override.lstrip("+~").partition("=")[0]: override.partition("=")[2]
+        for override in overrides
+    }
     with open_dict(cfg):
         for group in groups:
             if group in keys or ("experiment" in keys and group != "model"):
@@ -166,7 +184,11 @@ def _earlier(folder: Path, cfg: DictConfig, config_hash: str) -> dict[str, Any] 
     if record is None:
         return None
     if cfg.resume == "never":
-        aside = next(p for n in range(1, 1000) if not (p := folder.with_name(f"{folder.name}.old{n}")).exists())
+        aside = next(
+            p
+            for n in range(1, 1000)
+            if not (p := folder.with_name(f"{folder.name}.old{n}")).exists()
+        )
         aside.mkdir()
         for item in folder.iterdir():
             if item.name not in (".lock", ".hydra", "run.log"):
@@ -175,8 +197,8 @@ def _earlier(folder: Path, cfg: DictConfig, config_hash: str) -> dict[str, Any] 
         return None
     if record["config_hash"] != config_hash:
         raise UserError(
-            f"{_shown(folder)} holds a run of another config (hash {record['config_hash']}, now {config_hash}): the "
-            "experiment has changed since. Give it another name=, or resume=never to keep that run aside and start anew."
+            f"{_shown(folder)} holds a run of another config (hash {record['config_hash']}, now {config_hash}): "
+            "the experiment has changed since. Give it another name=, or resume=never to keep that run aside and start anew."
         )
     return record
 
@@ -188,7 +210,9 @@ def _locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".lock").open("w")
     except OSError as error:
-        raise UserError(f"cannot write to {folder} ({error.strerror}). Choose another place: paths.output_dir=FOLDER.") from None
+        raise UserError(
+            f"cannot write to {folder} ({error.strerror}). Choose another place: paths.output_dir=FOLDER."
+        ) from None
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -212,12 +236,17 @@ def _recorded(result: Result, folder: Path) -> Iterator[None]:
         result.status, result.error = "diverged", str(error)
         raise
     except (SIGTERMException, KeyboardInterrupt, SystemExit):
-        result.status, result.error = "interrupted", "stopped from outside; the same command continues"
+        result.status, result.error = (
+            "interrupted",
+            "stopped from outside; the same command continues",
+        )
         log.warning("%s: stopped from outside; the same command continues.", _shown(folder))
         raise
     except OSError as error:
         result.status, result.error = "failed", str(error)
-        raise UserError(f"{error.strerror or error}: {error.filename or folder}. What was saved before is kept.") from error
+        raise UserError(
+            f"{error.strerror or error}: {error.filename or folder}. What was saved before is kept."
+        ) from error
     except Exception as error:
         result.status, result.error = "failed", f"{type(error).__name__}: {error}"
         raise
@@ -246,7 +275,11 @@ def _headline(metrics: dict[str, float]) -> float | None:
 
 
 def _tell(value: float | None) -> str:
-    return "no test result" if value is None or value == float("inf") else f"test perplexity {value:.2f}"
+    return (
+        "no test result"
+        if value is None or value == float("inf")
+        else f"test perplexity {value:.2f}"
+    )
 
 
 def _shown(folder: Path) -> str:

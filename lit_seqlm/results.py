@@ -45,11 +45,15 @@ class Result:
     def stamp(self) -> "Result":
         """Fill in where and with what this runs."""
         self.commit, self.dirty = git_state()
-        self.versions = {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
+        self.versions = {name: version(name) for name in PACKAGES} | {
+            "python": platform.python_version()
+        }
         return self
 
     def write(self, folder: Path) -> None:
-        write_atomically(folder / "result.json", json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
+        write_atomically(
+            folder / "result.json", json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+        )
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
@@ -79,10 +83,14 @@ def git_state() -> tuple[str, bool]:
     root = Path(__file__).parent
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
+        ).stdout
 
     try:
-        return git("rev-parse", "--short=12", "HEAD").strip(), bool(git("status", "--porcelain", "-uno").strip())
+        return git("rev-parse", "--short=12", "HEAD").strip(), bool(
+            git("status", "--porcelain", "-uno").strip()
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown", False
 
@@ -96,7 +104,11 @@ def device_name(accelerator: str) -> str:
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        names = [
+            line.split(":", 1)[1].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if "model name" in line
+        ]
         model = names[0] if names else model
     return f"{accelerator}: {model}, {torch.get_num_threads()} threads"
 
@@ -112,4 +124,8 @@ def peak_memory_mb(accelerator: str) -> float:
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:
     """JSON has no NaN or infinity: such numbers are left out, and the status says why."""
-    return {name: value for name, value in metrics.items() if value == value and abs(value) != float("inf")}
+    return {
+        name: value
+        for name, value in metrics.items()
+        if value == value and abs(value) != float("inf")
+    }

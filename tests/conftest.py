@@ -25,19 +25,30 @@ class Program:
 
     def __init__(self, outputs: Path):
         self.outputs = outputs
-        self.env = os.environ | {"LIT_SEQLM_OUTPUTS": str(outputs), "OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
+        self.env = os.environ | {
+            "LIT_SEQLM_OUTPUTS": str(outputs),
+            "OMP_NUM_THREADS": "1",
+            "WANDB_SILENT": "true",
+        }
 
     def start(self, *overrides: str) -> subprocess.Popen[str]:
         command = [sys.executable, str(ROOT / "run.py"), *overrides]
         return subprocess.Popen(
-            command, cwd=ROOT, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=ROOT,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     def __call__(self, *overrides: str, status: int = 0) -> str:
         """Run to the end; the output, if the exit status is the expected one."""
         process = self.start(*overrides)
         output, _ = process.communicate(timeout=300)
-        assert process.returncode == status, f"exit status {process.returncode}, expected {status}:\n{output}"
+        assert process.returncode == status, (
+            f"exit status {process.returncode}, expected {status}:\n{output}"
+        )
         return output
 
     def results(self) -> list[dict[str, Any]]:

@@ -25,7 +25,12 @@ class RunCheckpoint(Checkpoint):
     """
 
     def __init__(self, folder: str, monitor: str, every_seconds: float, config: dict[str, Any]):
-        self.folder, self.monitor, self.every_seconds, self.config = Path(folder), monitor, every_seconds, config
+        self.folder, self.monitor, self.every_seconds, self.config = (
+            Path(folder),
+            monitor,
+            every_seconds,
+            config,
+        )
         self.best_value = float("inf")
         self._saved = time.monotonic()
 
@@ -47,12 +52,18 @@ class RunCheckpoint(Checkpoint):
         value = float(trainer.callback_metrics[self.monitor])
         if value < self.best_value:
             self.best_value = value
-            weights = {"state_dict": pl_module.state_dict(), "epoch": trainer.current_epoch, self.monitor: value}
+            weights = {
+                "state_dict": pl_module.state_dict(),
+                "epoch": trainer.current_epoch,
+                self.monitor: value,
+            }
             trainer.strategy.checkpoint_io.save_checkpoint(
                 {**weights, **self._identity(trainer)}, self.folder / BEST
             )
 
-    def on_save_checkpoint(self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
         checkpoint.update(self._identity(trainer))
 
     def _identity(self, trainer: lightning.Trainer) -> dict[str, Any]:

@@ -31,14 +31,27 @@ class History(Checkpoint):
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._started = time.monotonic()
 
-    def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        self._rate = trainer.optimizers[0].param_groups[0]["lr"]  # the schedule moves on at the epoch's end
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._rate = trainer.optimizers[0].param_groups[0][
+            "lr"
+        ]  # the schedule moves on at the epoch's end
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.rows.append({"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "lr": self._rate, **metrics})
+        self.rows.append(
+            {
+                "epoch": trainer.current_epoch + 1,
+                "step": trainer.global_step,
+                "lr": self._rate,
+                **metrics,
+            }
+        )
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        lines = [",".join(columns)] + [",".join(str(row.get(c, "")) for c in columns) for row in self.rows]
+        lines = [",".join(columns)] + [
+            ",".join(str(row.get(c, "")) for c in columns) for row in self.rows
+        ]
         write_atomically(self.path, "\n".join(lines) + "\n")
         train_ppl, val_ppl = metrics.get("train/ppl"), metrics.get("val/ppl")
         log.info(

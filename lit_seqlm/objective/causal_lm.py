@@ -21,11 +21,22 @@ class CausalLM:
         if path not in LOSS_PATHS:
             raise UserError(f"objective.path={path}: choose one of {', '.join(LOSS_PATHS)}")
         if not 0 <= label_smoothing < 1:
-            raise UserError(f"objective.label_smoothing={label_smoothing}: must be at least 0 and below 1")
+            raise UserError(
+                f"objective.label_smoothing={label_smoothing}: must be at least 0 and below 1"
+            )
         self.label_smoothing, self.path = label_smoothing, path
 
-    def __call__(self, output: Output, output_embedding: nn.Module, batch: Batch, regularizer: Margin) -> Loss:
+    def __call__(
+        self, output: Output, output_embedding: nn.Module, batch: Batch, regularizer: Margin
+    ) -> Loss:
         total, clean_nll_N = output_embedding.nll(  # type: ignore[operator]
-            output.hidden_BTD, batch.targets_BT, batch.mask_BT, regularizer, self.label_smoothing, self.path
+            output.hidden_BTD,
+            batch.targets_BT,
+            batch.mask_BT,
+            regularizer,
+            self.label_smoothing,
+            self.path,
         )
-        return Loss(total, clean_nll_N.numel(), clean_nll_N, select(batch.targets_BT, batch.mask_BT))
+        return Loss(
+            total, clean_nll_N.numel(), clean_nll_N, select(batch.targets_BT, batch.mask_BT)
+        )

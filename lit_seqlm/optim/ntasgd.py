@@ -63,7 +63,7 @@ class NTASGD(torch.optim.SGD):
         return False
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         if not self.averaging:
             return super().step(closure)
         loss = None

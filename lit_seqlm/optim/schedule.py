@@ -11,7 +11,9 @@ def constant_then_decay(optimizer: Optimizer, constant_epochs: int, factor: floa
     return LambdaLR(optimizer, lambda epoch: factor ** max(0, epoch + 1 - constant_epochs))
 
 
-def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int, floor: float) -> LambdaLR:
+def warmup_cosine(
+    optimizer: Optimizer, warmup_steps: int, total_steps: int, floor: float
+) -> LambdaLR:
     """Linear rise over `warmup_steps`, then a half cosine down to `floor` times the rate at `total_steps`."""
 
     def scale(step: int) -> float:

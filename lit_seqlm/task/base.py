@@ -21,7 +21,7 @@ from lit_seqlm.regularizer.none import NoRegularizer
 log = logging.getLogger(__name__)
 
 HOPELESS = 700.0  # nats per token: exp of more is infinite
-EXACT_SPLITS = ("val", "test")  # what the exact evaluation calls the dataloaders it is given, in this order
+EXACT_SPLITS = ("val", "test")  # the dataloaders of the exact evaluation, in this order
 
 
 class SequenceTask(lightning.LightningModule):
@@ -40,7 +40,8 @@ class SequenceTask(lightning.LightningModule):
         unknown_id: int | None,
     ):
         super().__init__()
-        self.model, self.objective, self.regularizer = model, objective, regularizer
+        self.model: Any = model  # an nn.Module with output_embedding and detach (lit_seqlm/README.md)
+        self.objective, self.regularizer = objective, regularizer
         self.metrics = nn.ModuleDict(
             {f"{stage}_metric": Perplexity(unknown_id) for stage in ("train", "val", "test")}
         )
@@ -87,7 +88,10 @@ class SequenceTask(lightning.LightningModule):
 
     def _collect(self, stage: str) -> dict[str, Tensor]:
         metric = self._metric(stage)
-        values = {f"{stage}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in metric.compute().items()}
+        values = {
+            f"{stage}/{name}": torch.tensor(value, dtype=torch.float64)
+            for name, value in metric.compute().items()
+        }
         metric.reset()
         return values
 

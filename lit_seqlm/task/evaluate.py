@@ -34,7 +34,9 @@ class Evaluate(SequenceTask):
         super().__init__(model, objective, regularizer, unknown_id)
         self.cache = cache
 
-    def run(self, trainer: lightning.Trainer, datamodule: Any, last: str | None) -> dict[str, float]:
+    def run(
+        self, trainer: lightning.Trainer, datamodule: Any, last: str | None
+    ) -> dict[str, float]:
         return self.evaluate(trainer, datamodule)
 
     def _final_nll(self, output: Output, batch: Batch, loss: Loss) -> Tensor:

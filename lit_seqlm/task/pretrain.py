@@ -45,11 +45,17 @@ class Pretrain(SequenceTask):
         self.monitor = monitor
         self._resumed: dict[str, Any] = {}
         self._lr_scale = 1.0
-        self._schedule: Any = None  # stepped here: Lightning skips it at the end of an epoch resumed midway
+        self._schedule: Any = (
+            None  # stepped here: Lightning skips it at the end of an epoch resumed midway
+        )
 
-    def run(self, trainer: lightning.Trainer, datamodule: Any, last: str | None) -> dict[str, float]:
+    def run(
+        self, trainer: lightning.Trainer, datamodule: Any, last: str | None
+    ) -> dict[str, float]:
         """Train from the beginning or from `last`, then evaluate the best weights."""
-        trainer.fit(self, datamodule=datamodule, ckpt_path=last, weights_only=True if last else None)
+        trainer.fit(
+            self, datamodule=datamodule, ckpt_path=last, weights_only=True if last else None
+        )
         self.train_seconds = time.monotonic() - self.started
         best = trainer.checkpoint_callback
         best.restore(self)  # type: ignore[union-attr]
@@ -70,7 +76,11 @@ class Pretrain(SequenceTask):
         return loss.mean + self.penalty(output)
 
     def optimizer_step(
-        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """One step at the learning rate that the segment's length asks for; gradients are clipped before."""
         rates = [group["lr"] for group in optimizer.param_groups]
@@ -112,7 +122,9 @@ class Pretrain(SequenceTask):
         self.log_dict(values)
         optimizer = self._averaging_optimizer()
         if optimizer is not None and optimizer.observe(float(values[self.monitor])):
-            log.info("epoch %d: from here on the weights are averaged (NT-ASGD)", self.current_epoch + 1)
+            log.info(
+                "epoch %d: from here on the weights are averaged (NT-ASGD)", self.current_epoch + 1
+            )
 
     def on_validation_end(self) -> None:
         self._swap_average()
@@ -137,4 +149,3 @@ class Pretrain(SequenceTask):
         optimizer = self._averaging_optimizer()
         if optimizer is not None:
             optimizer.swap_average()
-

@@ -10,7 +10,9 @@ import torch
 
 from tests.conftest import TINY, Program
 
-SLOWED = ["callbacks.checkpoint.every_seconds=0"]  # a checkpoint after every step: many places to be killed at
+SLOWED = [
+    "callbacks.checkpoint.every_seconds=0"
+]  # a checkpoint after every step: many places to be killed at
 RECIPES = {
     "plain": ["model.dropout=0.2", "scheduler=plateau"],
     "everything": [
@@ -23,7 +25,9 @@ RECIPES = {
 }  # fmt: skip
 
 
-def killed_midway(program: Program, overrides: list[str], how: signal.Signals) -> subprocess.Popen[str]:
+def killed_midway(
+    program: Program, overrides: list[str], how: signal.Signals
+) -> subprocess.Popen[str]:
     """Start a run and stop it between its first and its last checkpoint of the second epoch."""
     process = program.start(*overrides)
     deadline = time.monotonic() + 120
@@ -58,7 +62,9 @@ def assert_same_end(one: Program, other: Program) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda s: s.name)
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_stopped_run_ends_as_an_uninterrupted_one(tmp_path: Path, recipe: str, how: signal.Signals) -> None:
+def test_a_stopped_run_ends_as_an_uninterrupted_one(
+    tmp_path: Path, recipe: str, how: signal.Signals
+) -> None:
     overrides = [*TINY, *RECIPES[recipe], "trainer.max_epochs=3", *SLOWED]
     whole, stopped = Program(tmp_path / "whole"), Program(tmp_path / "stopped")
     whole(*overrides)

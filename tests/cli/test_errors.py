@@ -22,10 +22,19 @@ MISTAKES = {
     "a misspelt group": (["modle=lstm"], "Did you mean model?"),
     "an unknown corpus": (["data=ptbb"], "Did you mean ptb?"),
     "an unknown experiment": (["experiment=ptb_lstm_smal"], "Did you mean ptb_lstm_small?"),
-    "an option of another choice": (["regularizer.radius=0.1"], "'radius' belongs to regularizer=adversarial"),
+    "an option of another choice": (
+        ["regularizer.radius=0.1"],
+        "'radius' belongs to regularizer=adversarial",
+    ),
     "a wrong type": (["seed=one"], "could not be converted to Integer"),
-    "a wrong choice": (["regularizer=adversarial", "regularizer.direction=up"], "choose one of exact, last_write"),
-    "a negative radius": (["regularizer=adversarial", "regularizer.radius=-1"], "a radius is zero or more"),
+    "a wrong choice": (
+        ["regularizer=adversarial", "regularizer.direction=up"],
+        "choose one of exact, last_write",
+    ),
+    "a negative radius": (
+        ["regularizer=adversarial", "regularizer.radius=-1"],
+        "a radius is zero or more",
+    ),
     "a missing checkpoint": (["init_from=nowhere"], "no checkpoint there"),
     "evaluation without weights": (["task=evaluate"], "Say init_from=RUN_FOLDER"),
     "a device that is not there": (["trainer.accelerator=gpu"], "trainer=cpu"),
@@ -45,14 +54,18 @@ def test_a_mistake_is_one_message(program: Program, mistake: str) -> None:
 def test_weights_of_another_shape_or_vocabulary(program: Program) -> None:
     program(*TINY)
     (run,) = program.outputs.glob("tiny/*")
-    assert "has other shapes for" in message(program, *TINY, f"init_from={run}", "model.hidden_size=8")
+    assert "has other shapes for" in message(
+        program, *TINY, f"init_from={run}", "model.hidden_size=8"
+    )
     other = message(program, *TINY, f"init_from={run}", "data.source.vocab_size=60")
     assert "its vocabulary of 50 tokens is not this run's, of 60" in other
 
 
 @pytest.mark.slow
 def test_divergence_is_recorded_and_nothing_is_overwritten(program: Program) -> None:
-    assert "training diverged" in message(program, *TINY, "optimizer.lr=1e30", "trainer.gradient_clip_val=null")
+    assert "training diverged" in message(
+        program, *TINY, "optimizer.lr=1e30", "trainer.gradient_clip_val=null"
+    )
     (record,) = program.results()
     assert record["status"] == "diverged"
 
@@ -82,7 +95,9 @@ def test_help_needs_no_torch() -> None:
     """`run.py --help` composes the config without importing what training needs."""
     code = "import sys, runpy; sys.argv = ['run.py', '--help']\ntry: runpy.run_path('run.py', run_name='__main__')\n"
     code += "except SystemExit: pass\nassert 'torch' not in sys.modules, 'torch was imported'"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "experiment" in done.stdout
 

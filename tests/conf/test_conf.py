@@ -54,7 +54,9 @@ def test_option_composes_and_fits(option: Path) -> None:
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
 def test_option_mirrors_its_package(option: Path) -> None:
     group, text = option.parts[0], (CONF / f"{option}.yaml").read_text()
-    assert ("# @package _global_" in text) == (group in OVERLAYS), "overlays, and only overlays, are global"
+    assert ("# @package _global_" in text) == (group in OVERLAYS), (
+        "overlays, and only overlays, are global"
+    )
     assert len(option.parts) == 2, "option names are flat"
     assert len(text.splitlines()) <= (30 if group in OVERLAYS else 18), "an option file is short"
     target = (OmegaConf.create(text) or {}).get("_target_")
@@ -76,15 +78,27 @@ def test_a_typo_in_any_key_is_refused(group: str) -> None:
     """Keys of every option of a group, misspelt: refused while composing, before anything loads."""
     place = {"tokenizer": "data.tokenizer"}.get(group, group)
     for option in [o for o in OPTIONS if o.parts[0] == group]:
-        keys = [k for k in OmegaConf.load(CONF / f"{option}.yaml") or {} if k != "defaults" and k[0] != "_"]
+        keys = [
+            k
+            for k in OmegaConf.load(CONF / f"{option}.yaml") or {}
+            if k != "defaults" and k[0] != "_"
+        ]
         for key in keys[:1]:
             with pytest.raises(HydraException):
-                compose("config", overrides=[f"{PACKAGE.get(group, group)}={option.name}", f"{place}.{key}_typo=1"])
+                compose(
+                    "config",
+                    overrides=[
+                        f"{PACKAGE.get(group, group)}={option.name}",
+                        f"{place}.{key}_typo=1",
+                    ],
+                )
 
 
 def test_a_typo_in_a_file_is_refused_with_the_nearest_name() -> None:
     cfg = composed("data=synthetic", "+model.hiden_size=3")
-    with pytest.raises(UserError, match=r"model has no option 'hiden_size'\. Did you mean hidden_size\?"):
+    with pytest.raises(
+        UserError, match=r"model has no option 'hiden_size'\. Did you mean hidden_size\?"
+    ):
         check(cfg, INJECTED)
 
 
@@ -102,7 +116,11 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize("package", ["model", "objective", "regularizer", "penalty", "cache"])
 def test_plain_torch_packages_import_no_framework(package: str) -> None:
     for path in (ROOT / "lit_seqlm" / package).rglob("*.py"):
-        frameworks = {m for m in imports(path) if m.split(".")[0] in ("lightning", "hydra", "omegaconf", "wandb")}
+        frameworks = {
+            m
+            for m in imports(path)
+            if m.split(".")[0] in ("lightning", "hydra", "omegaconf", "wandb")
+        }
         assert not frameworks, f"{path.name} imports {frameworks}"
 
 

@@ -20,7 +20,12 @@ STEPS = 20
 EXPERIMENTS = {
     "ptb_lstm_cpu": ["model.hidden_size=16"],
     "ptb_awd_lstm_cpu": ["model.hidden_size=16", "model.embedding_size=16"],
-    "ptb_mos_cpu": ["model.hidden_size=16", "model.embedding_size=16", "model.last_size=16", "model.num_experts=3"],
+    "ptb_mos_cpu": [
+        "model.hidden_size=16",
+        "model.embedding_size=16",
+        "model.last_size=16",
+        "model.num_experts=3",
+    ],
     "ptb_qrnn_cpu": ["model.hidden_size=16", "model.embedding_size=16"],
     "ptb_decoder_cpu": ["model.hidden_size=16", "model.num_heads=2"],
 }
@@ -44,7 +49,9 @@ def loss_after_twenty_steps(name: str, regularizer: str, folder: Path) -> float:
 @pytest.mark.parametrize(("name", "regularizer"), CASES)
 def test_twenty_steps_give_the_known_loss(name: str, regularizer: str, tmp_path: Path) -> None:
     expected = json.loads((HERE / "golden.json").read_text())[f"{name} {regularizer}"]
-    assert loss_after_twenty_steps(name, regularizer, tmp_path) == pytest.approx(expected, rel=TOLERANCE)
+    assert loss_after_twenty_steps(name, regularizer, tmp_path) == pytest.approx(
+        expected, rel=TOLERANCE
+    )
 
 
 if __name__ == "__main__":

@@ -6,13 +6,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_seqlm.checkpoint import AtomicCheckpointIO, find_checkpoint, load_weights, read_checkpoint, resumable
+from lit_seqlm.checkpoint import (
+    AtomicCheckpointIO,
+    find_checkpoint,
+    load_weights,
+    read_checkpoint,
+    resumable,
+)
 from lit_seqlm.errors import UserError
 from lit_seqlm.tokenizer.word import WordTokenizer
 
 
 def content(**more: object) -> dict:
-    return {"state_dict": {"model.weight": torch.ones(2, 3), "model.bias": torch.zeros(2)}, "config": {}} | more
+    return {
+        "state_dict": {"model.weight": torch.ones(2, 3), "model.bias": torch.zeros(2)},
+        "config": {},
+    } | more
 
 
 def tokenizer(*words: str) -> WordTokenizer:
@@ -28,7 +37,9 @@ def test_the_older_file_is_kept_beside_the_newer(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["last.ckpt", "previous.ckpt"]
 
 
-def test_a_full_disk_leaves_the_older_file_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_older_file_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     io = AtomicCheckpointIO()
     io.save_checkpoint(content(epoch=1), tmp_path / "last.ckpt")
 
@@ -42,7 +53,9 @@ def test_a_full_disk_leaves_the_older_file_and_says_so(tmp_path: Path, monkeypat
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"], "no half-written file is left"
 
 
-@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None], ids=["empty", "text", "truncated"])
+@pytest.mark.parametrize(
+    "damage", [b"", b"not a checkpoint", None], ids=["empty", "text", "truncated"]
+)
 def test_a_damaged_file_is_one_message(tmp_path: Path, damage: bytes | None) -> None:
     path = tmp_path / "last.ckpt"
     torch.save(content(), path)
@@ -85,9 +98,16 @@ def test_weights_are_loaded_strictly() -> None:
     with pytest.raises(UserError, match=r"other shapes for \['weight'\]"):
         load_weights(torch.nn.Linear(4, 2), content(tokenizer={}), tokenizer("a"), "run")
     with pytest.raises(UserError, match=r"has no place for \['bias'\]"):
-        load_weights(torch.nn.Linear(3, 2, bias=False), content(tokenizer={}), tokenizer("a"), "run")
+        load_weights(
+            torch.nn.Linear(3, 2, bias=False), content(tokenizer={}), tokenizer("a"), "run"
+        )
 
 
 def test_another_vocabulary_does_not_fit() -> None:
     with pytest.raises(UserError, match="its vocabulary of 2 tokens is not this run's, of 3"):
-        load_weights(torch.nn.Linear(3, 2), content(tokenizer={"vocabulary": ["a", "b"]}), tokenizer("a", "b", "c"), "run")
+        load_weights(
+            torch.nn.Linear(3, 2),
+            content(tokenizer={"vocabulary": ["a", "b"]}),
+            tokenizer("a", "b", "c"),
+            "run",
+        )

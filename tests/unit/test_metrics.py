@@ -16,7 +16,9 @@ def test_it_is_the_exp_of_the_mean_over_all_batches() -> None:
     for nll in batches:
         metric.update(torch.tensor(nll), torch.zeros(len(nll), dtype=torch.long))
     expected = math.exp(np.concatenate(batches).mean())
-    assert metric.compute()["ppl"] == expected or abs(metric.compute()["ppl"] / expected - 1) < 1e-14
+    assert (
+        metric.compute()["ppl"] == expected or abs(metric.compute()["ppl"] / expected - 1) < 1e-14
+    )
     mean_of_exps = np.mean([math.exp(nll.mean()) for nll in batches])
     assert abs(metric.compute()["ppl"] / mean_of_exps - 1) > 1e-3
 

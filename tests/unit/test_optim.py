@@ -10,10 +10,21 @@ from lit_seqlm.optim.schedule import constant_then_decay, warmup_cosine
 
 
 def options(**given: object) -> dict:
-    return {"lr": 0.1, "weight_decay": 0.01, "nonmono": 5, "switch_epoch": None, "asgd_compat": False} | given
+    return {
+        "lr": 0.1,
+        "weight_decay": 0.01,
+        "nonmono": 5,
+        "switch_epoch": None,
+        "asgd_compat": False,
+    } | given
 
 
-def train(optimizer: torch.optim.Optimizer, weight: torch.Tensor, steps: int, rates: list[float] | None = None) -> list:
+def train(
+    optimizer: torch.optim.Optimizer,
+    weight: torch.Tensor,
+    steps: int,
+    rates: list[float] | None = None,
+) -> list:
     """Steps on a fixed quadratic; the iterates in float64."""
     iterates = []
     for step in range(steps):
@@ -30,7 +41,9 @@ def test_the_trigger_fires_where_the_rule_says() -> None:
     history = [100.0, 90, 80, 79, 78, 77]
     assert not nonmonotone(history[:5], 200.0, 5), "no more than n validations: never"
     assert nonmonotone(history, 100.5, 5), "worse than the best of all but the last five (100)"
-    assert not nonmonotone(history, 95.0, 5), "worse than recent ones, better than the best before them"
+    assert not nonmonotone(history, 95.0, 5), (
+        "worse than recent ones, better than the best before them"
+    )
     assert not nonmonotone(history, 100.0, 5), "equal is not worse"
 
 
@@ -60,7 +73,9 @@ def test_the_average_is_the_mean_of_the_iterates() -> None:
     iterates = train(optimizer, weight, 50)
     last = weight.detach().clone()
     optimizer.swap_average()
-    torch.testing.assert_close(weight.detach().double(), torch.stack(iterates).mean(0), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        weight.detach().double(), torch.stack(iterates).mean(0), rtol=1e-6, atol=1e-6
+    )
     optimizer.swap_average()
     assert torch.equal(weight, last), "the second swap brings the weights back"
 
