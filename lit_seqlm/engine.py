@@ -198,7 +198,8 @@ def _earlier(folder: Path, cfg: DictConfig, config_hash: str) -> dict[str, Any] 
     if record["config_hash"] != config_hash:
         raise UserError(
             f"{_shown(folder)} holds a run of another config (hash {record['config_hash']}, now {config_hash}): "
-            "the experiment has changed since. Give it another name=, or resume=never to keep that run aside and start anew."
+            "the experiment has changed since. Give it another name=, or resume=never to keep that run "
+            "aside and start anew."
         )
     return record
 
