@@ -1,11 +1,14 @@
 """End a fine-tuning round by the rule that NT-ASGD switches by."""
 
+import logging
 from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
 
 from lit_seqlm.optim.ntasgd import nonmonotone
+
+log = logging.getLogger(__name__)
 
 
 class NonMonotoneStop(Callback):
@@ -25,6 +28,7 @@ class NonMonotoneStop(Callback):
             return
         value = float(trainer.callback_metrics[self.monitor])
         if nonmonotone(self.history, value, self.patience):
+            log.info("epoch %d: validation no longer improves", trainer.current_epoch + 1)
             trainer.should_stop = True
         self.history.append(value)
 

@@ -285,6 +285,7 @@ def test_decoder_size_is_that_of_its_formula() -> None:
 class FakeTrainer:
     sanity_checking = False
     should_stop = False
+    current_epoch = 0
 
     def __init__(self) -> None:
         self.callback_metrics = {"val/nll": 0.0}
