@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 target.replace(target.with_name(PREVIOUS))
             partial.replace(target)
         except (OSError, RuntimeError) as error:
-            # torch.save reports a full disk as a RuntimeError of its zip writer
+            # A full disk reaches us as a RuntimeError of torch's zip writer that does not name it.
+            full = shutil.disk_usage(target.parent).free < 2**20
+            reason = "the disk is full" if full else str(error).splitlines()[0]
             raise UserError(
-                f"cannot write the checkpoint {target.name} in {target.parent} ({error}). The previous one is kept; "
+                f"cannot write {target.name} in {target.parent}: {reason}. The one before it is kept; "
                 "make room and give the same command again to continue."
             ) from error
         finally:

@@ -90,6 +90,25 @@ def test_a_truncated_checkpoint_is_reported_and_the_one_before_it_used(tmp_path:
     assert_same_end(whole, stopped)
 
 
+@pytest.mark.slow
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    """On a real file system of 400 KB, then with room made."""
+    overrides = [*TINY, "model.hidden_size=64", "model.dropout=0.2", "trainer.max_epochs=3", *SLOWED]
+    whole, full = Program(tmp_path / "whole"), Program(tmp_path / "full")
+    full.outputs.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(full.outputs)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs the right to mount a small file system (root)")
+    try:
+        whole(*overrides)
+        assert "the disk is full" in full(*overrides, status=2)
+        subprocess.run(["mount", "-o", "remount,size=20M", str(full.outputs)], check=True)
+        assert "continuing from" in full(*overrides)
+        assert_same_end(whole, full)
+    finally:
+        subprocess.run(["umount", str(full.outputs)], check=True)
+
+
 def test_a_finished_run_is_not_run_again(program: Program) -> None:
     program(*TINY)
     (before,) = program.results()

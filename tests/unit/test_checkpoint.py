@@ -47,7 +47,7 @@ def test_a_full_disk_leaves_the_older_file_and_says_so(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(UserError, match=r"No space left.*previous one is kept; make room"):
+    with pytest.raises(UserError, match=r"No space left.*one before it is kept; make room"):
         io.save_checkpoint(content(epoch=2), tmp_path / "last.ckpt")
     assert read_checkpoint(tmp_path / "last.ckpt")["epoch"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"], "no half-written file is left"
