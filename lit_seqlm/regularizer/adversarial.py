@@ -53,13 +53,21 @@ class AdversarialRegularizer(NoRegularizer):
         adaptive_scope: str,
     ):
         super().__init__()
-        given = {"radius_mode": radius_mode, "direction": direction, "gate": gate, "adaptive_scope": adaptive_scope}
+        given = {
+            "radius_mode": radius_mode,
+            "direction": direction,
+            "gate": gate,
+            "adaptive_scope": adaptive_scope,
+        }
         for option, value in given.items():
             if value not in CHOICES[option]:
-                raise UserError(f"regularizer.{option}={value}: choose one of {', '.join(CHOICES[option])}")
+                raise UserError(
+                    f"regularizer.{option}={value}: choose one of {', '.join(CHOICES[option])}"
+                )
         if radius < 0:
             raise UserError(f"regularizer.radius={radius}: a radius is zero or more")
-        self.radius, self.radius_mode, self.direction, self.gate = radius, radius_mode, direction, gate
+        self.radius, self.radius_mode = radius, radius_mode
+        self.direction, self.gate = direction, gate
         self.norm_floor, self.detach_weight_norm = norm_floor, detach_weight_norm
         self.start_step, self.warmup_steps, self.stop_step = start_step, warmup_steps, stop_step
         self.adaptive_scope = adaptive_scope
@@ -74,12 +82,13 @@ class AdversarialRegularizer(NoRegularizer):
         since = self.step - self.start_step
         if since < 0 or (self.stop_step is not None and self.step >= self.stop_step):
             return 0.0
-        return self.radius * min(1.0, (since + 1) / self.warmup_steps) if self.warmup_steps else self.radius
+        ramp = min(1.0, (since + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        return self.radius * ramp
 
     def target_margin(self, hidden_ND: Tensor, target_rows_ND: Tensor, targets_N: Tensor) -> Tensor:
         if not self.training or self.current_radius == 0:
             return super().target_margin(hidden_ND, target_rows_ND, targets_N)
-        hidden_ND, target_rows_ND = hidden_ND.float(), target_rows_ND.float()  # small differences: not in bf16
+        hidden_ND, target_rows_ND = _precise(hidden_ND), _precise(target_rows_ND)
         length_N = self._epsilon(target_rows_ND)
         gate_N = self._gate(hidden_ND, target_rows_ND)
         if self.direction == "last_write":
@@ -100,8 +109,8 @@ class AdversarialRegularizer(NoRegularizer):
         if self.direction != "all_words" or not self.training or self.current_radius == 0:
             return hidden_ND, weight_VD
         # z_j + epsilon_j |h| is one more dimension: [h, |h|] . [w_j, epsilon_j].
-        extra_N1 = self._norm(hidden_ND.float())[:, None].to(hidden_ND.dtype)
-        extra_V1 = self._epsilon(weight_VD)[:, None].to(weight_VD.dtype)
+        extra_N1 = self._norm(_precise(hidden_ND))[:, None].to(hidden_ND.dtype)
+        extra_V1 = self._epsilon(_precise(weight_VD))[:, None].to(weight_VD.dtype)
         return torch.cat([hidden_ND, extra_N1], -1), torch.cat([weight_VD, extra_V1], -1)
 
     def _epsilon(self, rows_ND: Tensor) -> Tensor:
@@ -117,6 +126,11 @@ class AdversarialRegularizer(NoRegularizer):
 
     def _norm(self, rows_ND: Tensor) -> Tensor:
         return (rows_ND.square().sum(-1) + self.norm_floor).sqrt()
+
+
+def _precise(rows_ND: Tensor) -> Tensor:
+    """At least float32: a margin is a small difference, lost in bf16."""
+    return rows_ND.to(torch.promote_types(rows_ND.dtype, torch.float32))
 
 
 def _last_occurrence(targets_N: Tensor) -> Tensor:
