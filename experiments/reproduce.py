@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -27,6 +28,7 @@ console = Console()
 def main() -> int:
     options = parser().parse_args()
     os.chdir(HERE.parent)  # run.py and outputs/ are there
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the runs are stopped too
     try:
         return COMMANDS[options.command](options)
     except UserError as error:
