@@ -14,7 +14,7 @@ $(VENV)/.done: pyproject.toml
 	touch $@
 
 demo: setup
-	$(RUN) experiments/reproduce.py launch demo/demo --print
+	$(RUN) experiments/reproduce.py launch demo/demo --print --jobs 2
 
 test: setup
 	$(RUN) -m pytest
