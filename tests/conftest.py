@@ -55,6 +55,6 @@ class Program:
         return [json.loads(path.read_text()) for path in sorted(self.outputs.rglob("result.json"))]
 
 
-@pytest.fixture()
+@pytest.fixture
 def program(tmp_path: Path) -> Program:
     return Program(tmp_path / "outputs")

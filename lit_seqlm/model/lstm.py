@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lit_seqlm.model.layers.dropout import DroppedEmbedding
 from lit_seqlm.model.layers.recurrent import LSTMStack, LSTMState, detach_state
-from lit_seqlm.model.layers.softmax import AdaptiveSoftmax, DenseSoftmax
+from lit_seqlm.model.layers.softmax import output_softmax
 from lit_seqlm.model.output import Output
 
 
@@ -37,12 +37,7 @@ class LSTMLanguageModel(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.embedding = DroppedEmbedding(vocab_size, hidden_size)
         self.lstm = LSTMStack([hidden_size] * (num_layers + 1), between=self.dropout)
-        tied_to = {"tied": self.embedding, "untied": None}[embedding]
-        self.output_embedding: nn.Module
-        if cutoffs:
-            self.output_embedding = AdaptiveSoftmax(vocab_size, hidden_size, cutoffs, tied_to)
-        else:
-            self.output_embedding = DenseSoftmax(vocab_size, hidden_size, tied_to)
+        self.output_embedding = output_softmax(self.embedding, embedding, cutoffs)
         if init_range is not None:
             for parameter in self.parameters():
                 nn.init.uniform_(parameter, -init_range, init_range)

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lit_seqlm.errors import UserError
+
 
 def nonmonotone(history: list[float], value: float, patience: int) -> bool:
     """Whether `value` is worse than the best of the history without its last `patience` entries."""
@@ -33,6 +35,8 @@ class NTASGD(torch.optim.SGD):
         switch_epoch: int | None,
         asgd_compat: bool,
     ):
+        if nonmono < 1:
+            raise UserError(f"optimizer.nonmono={nonmono}: look back over at least 1 validation")
         super().__init__(params, lr=lr, weight_decay=weight_decay)
         self.nonmono, self.switch_epoch, self.asgd_compat = nonmono, switch_epoch, asgd_compat
         for group in self.param_groups:

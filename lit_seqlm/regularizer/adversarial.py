@@ -20,8 +20,9 @@ class AdversarialRegularizer(NoRegularizer):
     """Inside an epsilon ball the worst change of the target's row is -epsilon h / |h|: a closed form.
 
     The loss falls with the target's logit, and the logit is linear in the row's change d, so by Cauchy-Schwarz
-    the worst d lowers the logit by epsilon |h| (their equation 7): an additive margin, no inner loop and no
-    second pass. d is a constant for the gradient, which equals detaching |w_y| alone.
+    the worst d lowers the logit by epsilon |h|: an additive margin, no inner loop and no
+    second pass. d is a constant for the gradient, which equals detaching |w_y| alone. The clean loss comes from
+    the same pass, except with ``all_words``, where the logged training loss has the other words' rise in it.
 
     Args:
         radius: a in epsilon = a |w_y| (relative) or epsilon = a (absolute).

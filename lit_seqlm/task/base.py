@@ -40,7 +40,8 @@ class SequenceTask(lightning.LightningModule):
         unknown_id: int | None,
     ):
         super().__init__()
-        self.model: Any = model  # an nn.Module with output_embedding and detach (lit_seqlm/README.md)
+        # An nn.Module with `output_embedding` and `detach`: see lit_seqlm/README.md.
+        self.model: Any = model
         self.objective, self.regularizer = objective, regularizer
         self.metrics = nn.ModuleDict(
             {f"{stage}_metric": Perplexity(unknown_id) for stage in ("train", "val", "test")}

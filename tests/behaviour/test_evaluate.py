@@ -26,10 +26,18 @@ def test_an_evaluation_takes_model_and_data_from_the_run(program: Program) -> No
 def test_an_evaluation_on_other_text_keeps_the_vocabulary(program: Program) -> None:
     program(*TINY)
     (run,) = program.outputs.glob("tiny/*")
-    program("task=evaluate", f"init_from={run}", "data=synthetic", "data.source.seed=5", "name=elsewhere")
+    program(
+        "task=evaluate",
+        f"init_from={run}",
+        "data=synthetic",
+        "data.source.seed=5",
+        "name=elsewhere",
+    )
     (record,) = [r for r in program.results() if r["name"] == "elsewhere"]
     home = next(r for r in program.results() if r["name"] == "tiny")
-    assert record["metrics"]["test/ppl"] > 1.5 * home["metrics"]["test/ppl"], "another chain, never learned"
+    assert record["metrics"]["test/ppl"] > 1.5 * home["metrics"]["test/ppl"], (
+        "another chain, never learned"
+    )
 
 
 @pytest.mark.slow
@@ -55,7 +63,9 @@ def test_a_run_starts_from_anothers_weights(program: Program) -> None:
     program(*TINY)
     (run,) = program.outputs.glob("tiny/*")
     program(*TINY, "name=second", f"init_from={run}", "optimizer.lr=1e-9", "trainer.max_epochs=1")
-    first, second = (next(r for r in program.results() if r["name"] == name) for name in ("tiny", "second"))
+    first, second = (
+        next(r for r in program.results() if r["name"] == name) for name in ("tiny", "second")
+    )
     assert second["metrics"]["test/nll"] == pytest.approx(first["metrics"]["test/nll"], rel=1e-6)
 
 
@@ -65,7 +75,12 @@ def test_every_model_runs_from_the_command_line(program: Program, tmp_path: Path
         "awd_lstm": ["model.embedding_size=16"],
         "mos": ["model.embedding_size=16", "model.last_size=16", "model.num_experts=2"],
         "qrnn": ["model.embedding_size=16"],
-        "decoder": ["model.num_heads=2", "model.feed_forward_size=32", "data.eval_seq_len=32", "data.eval_stride=16"],
+        "decoder": [
+            "model.num_heads=2",
+            "model.feed_forward_size=32",
+            "data.eval_seq_len=32",
+            "data.eval_stride=16",
+        ],
     }
     for model, options in small.items():
         program(*TINY, f"model={model}", *options, "trainer.max_epochs=1", f"name={model}")

@@ -93,7 +93,13 @@ def test_a_truncated_checkpoint_is_reported_and_the_one_before_it_used(tmp_path:
 @pytest.mark.slow
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     """On a real file system of 400 KB, then with room made."""
-    overrides = [*TINY, "model.hidden_size=64", "model.dropout=0.2", "trainer.max_epochs=3", *SLOWED]
+    overrides = [
+        *TINY,
+        "model.hidden_size=64",
+        "model.dropout=0.2",
+        "trainer.max_epochs=3",
+        *SLOWED,
+    ]
     whole, full = Program(tmp_path / "whole"), Program(tmp_path / "full")
     full.outputs.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(full.outputs)]

@@ -39,10 +39,12 @@ def composed(*overrides: str) -> DictConfig:
 
 def fits(cfg: DictConfig) -> None:
     """Signatures fit; only what a command line must give (a checkpoint, a folder) may be missing."""
+    missing: tuple[str, ...] = ()
     try:
         check(cfg, INJECTED)
     except UserError as error:
-        assert "must be given" in str(error), error
+        missing = error.args
+    assert all("must be given" in message for message in missing), missing
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=str)

@@ -37,7 +37,7 @@ def loss_after_twenty_steps(name: str, regularizer: str, folder: Path) -> float:
     overrides = [
         f"experiment={name}", *EXPERIMENTS[name], f"regularizer={regularizer}", "data=synthetic",
         f"trainer.limit_train_batches={STEPS}", "trainer.max_epochs=1", "callbacks=none", "logger=none",
-        f"paths.run_dir={folder}",
+        f"paths.run_dir={folder}", "+trainer.enable_checkpointing=false", "+trainer.enable_progress_bar=false",
     ]  # fmt: skip
     register()
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
