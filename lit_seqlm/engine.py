@@ -2,15 +2,9 @@
 
 import contextlib
 import ctypes
-import fcntl
 import logging
-import os
 import random
-import sys
-import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +12,7 @@ from typing import Any
 import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lit_seqlm.checkpoint import (
@@ -29,8 +23,9 @@ from lit_seqlm.checkpoint import (
     resumable,
 )
 from lit_seqlm.config import accepted, build, check, numbers, short_hash
-from lit_seqlm.errors import DivergedError, UserError
-from lit_seqlm.results import Result, device_name, finite, peak_memory_mb, read_result
+from lit_seqlm.errors import UserError
+from lit_seqlm.folder import duration, earlier, locked, recorded, shown
+from lit_seqlm.results import Result, device_name, finite, peak_memory_mb
 
 log = logging.getLogger(__name__)
 
@@ -60,16 +55,16 @@ def run(cfg: DictConfig) -> float | None:
     origin = read_checkpoint(find_checkpoint(cfg.init_from)) if cfg.init_from else None
     _inherit(cfg, origin, list(hydra.overrides.task))
     check(cfg, INJECTED)
-    with _locked(folder):
+    with locked(folder):
         decided = numbers(cfg)
         config_hash = short_hash(repr(sorted(decided.items())))
-        earlier = _earlier(folder, cfg, config_hash)
-        if earlier and earlier["status"] in ("done", "diverged"):
-            value = _headline(earlier["metrics"])
+        found = earlier(folder, cfg.resume, config_hash)
+        if found and found["status"] in ("done", "diverged"):
+            value = _headline(found["metrics"])
             log.info(
                 "%s is %s already: %s. resume=never runs it again.",
-                _shown(folder),
-                earlier["status"],
+                shown(folder),
+                found["status"],
                 _tell(value),
             )
             return value
@@ -80,14 +75,14 @@ def run(cfg: DictConfig) -> float | None:
             config_hash=config_hash,
             scale=cfg.scale,
             init_from=cfg.init_from,
-            attempts=earlier["attempts"] + 1 if earlier else 1,
-            wall_seconds=earlier["wall_seconds"] if earlier else 0.0,
+            attempts=found["attempts"] + 1 if found else 1,
+            wall_seconds=found["wall_seconds"] if found else 0.0,
         ).stamp()
-        log.info("%s, seed %d, in %s", cfg.name, cfg.seed, _shown(folder))
-        with _recorded(result, folder):
+        log.info("%s, seed %d, in %s", cfg.name, cfg.seed, shown(folder))
+        with recorded(result, folder):
             _execute(cfg, origin, folder, result)
         value = _headline(result.metrics)
-        log.info("%s in %s, in %s", _tell(value), _duration(result.wall_seconds), _shown(folder))
+        log.info("%s in %s, in %s", _tell(value), duration(result.wall_seconds), shown(folder))
         return value
 
 
@@ -178,93 +173,6 @@ def _inherit(cfg: DictConfig, origin: dict[str, Any] | None, overrides: list[str
             cfg.data.source.data_dir = cfg.paths.data_dir
 
 
-def _earlier(folder: Path, cfg: DictConfig, config_hash: str) -> dict[str, Any] | None:
-    """What the folder records of this same run, if the user wants to go on with it."""
-    record = read_result(folder)
-    if record is None:
-        return None
-    if cfg.resume == "never":
-        aside = next(
-            p
-            for n in range(1, 1000)
-            if not (p := folder.with_name(f"{folder.name}.old{n}")).exists()
-        )
-        aside.mkdir()
-        for item in folder.iterdir():
-            if item.name not in (".lock", ".hydra", "run.log"):
-                item.rename(aside / item.name)
-        log.info("resume=never: the earlier run is kept in %s", _shown(aside))
-        return None
-    if record["config_hash"] != config_hash:
-        raise UserError(
-            f"{_shown(folder)} holds a run of another config (hash {record['config_hash']}, now {config_hash}): "
-            "the experiment has changed since. Give it another name=, or resume=never to keep that run "
-            "aside and start anew."
-        )
-    return record
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process per run folder; the lock goes with the process, however it ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("w")
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {folder} ({error.strerror}). Choose another place: paths.output_dir=FOLDER."
-        ) from None
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"another process is at work in {_shown(folder)}. Wait for it, or use another seed= or name=."
-            ) from None
-        yield
-
-
-@contextmanager
-def _recorded(result: Result, folder: Path) -> Iterator[None]:
-    """Keep result.json true whatever happens."""
-    started, earlier = time.monotonic(), result.wall_seconds
-    exit_code = 1
-    try:
-        result.write(folder)
-        yield
-        result.status, exit_code = "done", 0
-    except DivergedError as error:
-        result.status, result.error = "diverged", str(error)
-        raise
-    except (SIGTERMException, KeyboardInterrupt, SystemExit):
-        result.status, result.error = (
-            "interrupted",
-            "stopped from outside; the same command continues",
-        )
-        log.warning("%s: stopped from outside; the same command continues.", _shown(folder))
-        raise
-    except OSError as error:
-        result.status, result.error = "failed", str(error)
-        raise UserError(
-            f"{error.strerror or error}: {error.filename or folder}. What was saved before is kept."
-        ) from error
-    except Exception as error:
-        result.status, result.error = "failed", f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        result.wall_seconds = round(earlier + time.monotonic() - started, 2)
-        _write_quietly(result, folder)
-        if "wandb" in sys.modules:
-            sys.modules["wandb"].finish(exit_code)
-
-
-def _write_quietly(result: Result, folder: Path) -> None:
-    try:
-        result.write(folder)
-    except OSError as error:
-        log.error("cannot write result.json in %s (%s)", _shown(folder), error.strerror)
-
-
 def _task_class(cfg: DictConfig) -> Any:
     from hydra.utils import get_class
 
@@ -281,14 +189,6 @@ def _tell(value: float | None) -> str:
         if value is None or value == float("inf")
         else f"test perplexity {value:.2f}"
     )
-
-
-def _shown(folder: Path) -> str:
-    return os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
 
 
 def _keep_memory() -> None:

@@ -4,7 +4,7 @@ from torch import nn
 
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.errors import UserError
-from lit_seqlm.model.layers.softmax import LOSS_PATHS, Margin, select
+from lit_seqlm.model.layers.margin import LOSS_PATHS, Margin, select
 from lit_seqlm.model.output import Output
 from lit_seqlm.objective.loss import Loss
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lit_seqlm.cache.none import NoCache
 from lit_seqlm.data.batch import Batch
-from lit_seqlm.model.layers.softmax import select
+from lit_seqlm.model.layers.margin import select
 from lit_seqlm.model.output import Output
 from lit_seqlm.objective.causal_lm import CausalLM
 from lit_seqlm.objective.loss import Loss

@@ -8,8 +8,7 @@
 # B = sequences, T = tokens, N = positions that count, K = experts
 # D = hidden size, E = size of the output embedding, V = vocabulary
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,28 +16,7 @@ from torch import Tensor, nn
 
 from lit_seqlm.errors import UserError
 from lit_seqlm.model.layers.dropout import LockedDropout
-from lit_seqlm.model.layers.fused_nll import fused_nll, plain_nll
-
-NLL = Callable[..., tuple[Tensor, Tensor]]
-LOSS_PATHS: dict[str, NLL] = {"fused": fused_nll, "plain": plain_nll}
-
-
-class Margin(Protocol):
-    """What an output embedding asks of a regularizer (see `lit_seqlm.regularizer`)."""
-
-    adaptive_scope: str
-
-    def target_margin(
-        self, hidden_ND: Tensor, target_rows_ND: Tensor, targets_N: Tensor
-    ) -> Tensor: ...
-
-    def augment(self, hidden_ND: Tensor, weight_VD: Tensor) -> tuple[Tensor, Tensor]: ...
-
-
-def select(values_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
-    """The positions that count, in a row: (B, T, ...) becomes (N, ...)."""
-    flat = values_BT.flatten(0, 1)
-    return flat if mask_BT is None else flat[mask_BT.flatten()]
+from lit_seqlm.model.layers.margin import Margin, dense_nll, margined_nll, select
 
 
 class DenseSoftmax(nn.Module):
@@ -111,7 +89,7 @@ class MixtureOfSoftmaxes(nn.Module):
         path: str = "fused",
     ) -> tuple[Tensor, Tensor]:
         latent_BTKE, log_prior_BTK = self.experts(hidden_BTD)
-        return _margined_nll(
+        return margined_nll(
             select(latent_BTKE, mask_BT),
             select(log_prior_BTK, mask_BT),
             self.weight,
@@ -244,47 +222,3 @@ class _TargetsBelow:
 
     def augment(self, hidden_ND: Tensor, weight_VD: Tensor) -> tuple[Tensor, Tensor]:
         return self.regularizer.augment(hidden_ND, weight_VD)
-
-
-def dense_nll(
-    hidden_ND: Tensor,
-    weight_VD: Tensor,
-    bias_V: Tensor,
-    targets_N: Tensor,
-    regularizer: Margin,
-    label_smoothing: float,
-    path: str,
-) -> tuple[Tensor, Tensor]:
-    hidden_N1D = hidden_ND[:, None]
-    log_prior_N1 = hidden_ND.new_zeros(hidden_ND.size(0), 1)
-    return _margined_nll(
-        hidden_N1D, log_prior_N1, weight_VD, bias_V, targets_N, regularizer, label_smoothing, path
-    )
-
-
-def _margined_nll(
-    hidden_NKD: Tensor,
-    log_prior_NK: Tensor,
-    weight_VD: Tensor,
-    bias_V: Tensor,
-    targets_N: Tensor,
-    regularizer: Margin,
-    label_smoothing: float,
-    path: str,
-) -> tuple[Tensor, Tensor]:
-    """The one place where a regularizer meets a softmax: every expert has its own margin."""
-    num_rows, num_experts, size = hidden_NKD.shape
-    targets_M = targets_N.repeat_interleave(num_experts)
-    hidden_MD = hidden_NKD.reshape(-1, size)
-    rows_MD = F.embedding(targets_M, weight_VD)
-    margin_M = regularizer.target_margin(hidden_MD, rows_MD, targets_M)
-    hidden_MD, weight_VD = regularizer.augment(hidden_MD, weight_VD)
-    return LOSS_PATHS[path](
-        hidden_MD.view(num_rows, num_experts, -1),
-        log_prior_NK,
-        weight_VD,
-        bias_V,
-        targets_N,
-        margin_M.view(num_rows, num_experts),
-        label_smoothing,
-    )
