@@ -176,6 +176,30 @@ def test_no_row_and_one_row(num_rows: int, num_experts: int) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_backward_can_be_repeated_while_the_graph_is_kept(autocast: bool) -> None:
+    inputs = make(dtype=torch.float32 if autocast else torch.float64)
+    leaves = [part for part in inputs if part.is_floating_point()]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        total, _ = fused_nll(*inputs)
+    first = torch.autograd.grad(total, leaves, retain_graph=True)
+    second = torch.autograd.grad(2 * total, leaves, retain_graph=True)
+    for once, twice in zip(first, second, strict=True):
+        assert torch.equal(2 * once, twice)
+    first[2].zero_()  # a gradient once given away may be changed
+    assert torch.equal(torch.autograd.grad(total, leaves)[2] * 2, second[2])
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(total, leaves)
+
+
+def test_a_second_derivative_is_refused() -> None:
+    inputs = make(num_rows=3)
+    total, _ = fused_nll(*inputs)
+    (grad,) = torch.autograd.grad(total, inputs[0], create_graph=True)
+    with pytest.raises(RuntimeError, match=r"once_differentiable|does not require grad"):
+        grad.sum().backward()
+
+
 def test_first_and_last_word_as_targets() -> None:
     *front, targets, shift = make()
     targets = torch.where(targets % 2 == 0, 0, 30)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 CHUNK_ELEMENTS = (
     2**22
@@ -84,6 +85,11 @@ def fused_nll(
 
 
 class _FusedNLL(torch.autograd.Function):
+    """Computes the gradients with the loss; the backward pass scales them where they are and gives them away.
+
+    A second backward pass through the same graph computes them anew: a copy kept for it would be one more V x D.
+    """
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -96,65 +102,90 @@ class _FusedNLL(torch.autograd.Function):
         smoothing: float,
         grad_enabled: bool,
     ) -> tuple[Tensor, Tensor]:
-        needed = ctx.needs_input_grad if grad_enabled else (False,) * 8
-        work = _Workspace(hidden_NKD, weight_VD, bias_V, needed)
-        num_rows, num_experts, hidden_size = hidden_NKD.shape
-        log_prior_NK, margin_NK = log_prior_NK.to(work.full), margin_NK.to(work.full)
-        total = torch.zeros((), dtype=torch.float64, device=hidden_NKD.device)
-        clean_nll_N = margin_NK.new_empty(num_rows)
-        d_prior_NK, d_margin_NK = torch.empty_like(log_prior_NK), torch.empty_like(margin_NK)
-        for rows in work.chunks(num_rows, num_experts):
-            hidden_MD = hidden_NKD[rows].reshape(-1, hidden_size).to(work.dtype)
-            target_M1 = targets_N[rows].repeat_interleave(num_experts)[:, None]
-            margin_nK = margin_NK[rows]
-            shape = margin_nK.shape
-            prob_MV, score_M, clean_M, lse_M = work.softmax(
-                hidden_MD, target_M1, margin_nK.flatten(), smoothing
-            )
-            p_M1 = prob_MV.gather(1, target_M1)
-            joint_nK = log_prior_NK[rows] + (score_M - lse_M).view(shape)
-            log_p_n = torch.logsumexp(joint_nK, dim=1)
-            total -= log_p_n.double().sum()
-            log_clean_nK = _without_margin(
-                (clean_M - lse_M).view(shape), p_M1.view(shape), margin_nK
-            )
-            clean_nll_N[rows] = -torch.logsumexp(log_prior_NK[rows] + log_clean_nK, dim=1)
-            if any(needed):
-                share_nK = torch.exp(joint_nK - log_p_n[:, None])
-                d_prior_NK[rows] = -share_nK
-                excess_M1 = p_M1 - (1 - smoothing)
-                d_margin_NK[rows] = share_nK * (smoothing / work.vocab_size - excess_M1.view(shape))
-                prob_MV.scatter_(1, target_M1, excess_M1)
-                work.accumulate(rows, prob_MV, hidden_MD, share_nK, smoothing)
-        grads = (work.d_hidden, d_prior_NK, work.d_weight, work.d_bias, d_margin_NK)
-        ctx.save_for_backward(*(grads if any(needed) else ()))
+        inputs = (hidden_NKD, log_prior_NK, weight_VD, bias_V, targets_N, margin_NK)
+        device = hidden_NKD.device.type
+        autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else weight_VD.dtype
+        ctx.options = (smoothing, dtype, ctx.needs_input_grad if grad_enabled else (False,) * 8)
+        total, clean_nll_N, ctx.grads = _one_pass(*inputs, *ctx.options)
+        ctx.save_for_backward(*inputs)
         ctx.mark_non_differentiable(clean_nll_N)
         return total, clean_nll_N
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, d_total: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        needed = [ctx.needs_input_grad[index] for index in (0, 1, 2, 3, 5)]
+        grads = ctx.grads or _one_pass(*ctx.saved_tensors, *ctx.options)[2]
+        ctx.grads = None
         d_hidden, d_prior, d_weight, d_bias, d_margin = (
-            grad * d_total.to(grad.dtype) if wanted else None
-            for grad, wanted in zip(ctx.saved_tensors, needed, strict=True)
+            grad.mul_(d_total.to(grad.dtype)) if grad is not None else None for grad in grads
         )
         return d_hidden, d_prior, d_weight, d_bias, None, d_margin, None, None
+
+
+Gradients = tuple[Tensor | None, ...]
+
+
+def _one_pass(
+    hidden_NKD: Tensor,
+    log_prior_NK: Tensor,
+    weight_VD: Tensor,
+    bias_V: Tensor,
+    targets_N: Tensor,
+    margin_NK: Tensor,
+    smoothing: float,
+    dtype: torch.dtype,
+    needed: tuple[bool, ...],
+) -> tuple[Tensor, Tensor, Gradients]:
+    """The sum, the clean nll_N, and the gradients of the sum (hidden, prior, weight, bias, margin)."""
+    work = _Workspace(hidden_NKD, weight_VD, bias_V, dtype, needed)
+    num_rows, num_experts, hidden_size = hidden_NKD.shape
+    log_prior_NK, margin_NK = log_prior_NK.to(work.full), margin_NK.to(work.full)
+    total = torch.zeros((), dtype=torch.float64, device=hidden_NKD.device)
+    clean_nll_N = margin_NK.new_empty(num_rows)
+    d_prior_NK, d_margin_NK = torch.empty_like(log_prior_NK), torch.empty_like(margin_NK)
+    for rows in work.chunks(num_rows, num_experts):
+        hidden_MD = hidden_NKD[rows].reshape(-1, hidden_size).to(work.dtype)
+        target_M1 = targets_N[rows].repeat_interleave(num_experts)[:, None]
+        prior_nK, margin_nK = log_prior_NK[rows], margin_NK[rows]
+        prob_MV, score_M, clean_M, lse_M = work.softmax(
+            hidden_MD, target_M1, margin_nK.flatten(), smoothing
+        )
+        p_M1 = prob_MV.gather(1, target_M1)
+        p_nK = p_M1.view_as(margin_nK)
+        joint_nK = prior_nK + (score_M - lse_M).view_as(margin_nK)
+        log_p_n = torch.logsumexp(joint_nK, dim=1)
+        total -= log_p_n.double().sum()
+        log_clean_nK = _without_margin((clean_M - lse_M).view_as(margin_nK), p_nK, margin_nK)
+        clean_nll_N[rows] = -torch.logsumexp(prior_nK + log_clean_nK, dim=1)
+        if any(needed):
+            share_nK = torch.exp(joint_nK - log_p_n[:, None])
+            d_prior_NK[rows] = -share_nK
+            d_margin_NK[rows] = share_nK * (1 - smoothing + smoothing / work.vocab_size - p_nK)
+            prob_MV.scatter_(1, target_M1, p_M1 - (1 - smoothing))
+            work.accumulate(rows, prob_MV, hidden_MD, share_nK, smoothing)
+    grads = (work.d_hidden, d_prior_NK, work.d_weight, work.d_bias, d_margin_NK)
+    wanted = (needed[0], needed[1], needed[2], needed[3], needed[5])
+    return total, clean_nll_N, tuple(g if w else None for g, w in zip(grads, wanted, strict=True))
 
 
 class _Workspace:
     """Buffers of one call: the logits of a chunk, and the gradients as they build up."""
 
     def __init__(
-        self, hidden_NKD: Tensor, weight_VD: Tensor, bias_V: Tensor, needed: tuple[bool, ...]
+        self,
+        hidden_NKD: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor,
+        dtype: torch.dtype,
+        needed: tuple[bool, ...],
     ):
-        device = hidden_NKD.device.type
-        autocast = torch.is_autocast_enabled(device)
-        self.dtype = torch.get_autocast_dtype(device) if autocast else weight_VD.dtype
-        self.full = torch.promote_types(self.dtype, torch.float32)  # of logits and sums
+        self.dtype = dtype  # of the products
+        self.full = torch.promote_types(dtype, torch.float32)  # of logits and sums
         self.weight_VD = weight_VD.to(self.dtype)
         self.bias_V = bias_V.to(self.full)
         self.vocab_size = weight_VD.size(0)
-        self.on_cpu = device == "cpu"
+        self.on_cpu = weight_VD.device.type == "cpu"
         self.buffer: Tensor | None = None
         need_hidden, _, need_weight, need_bias = needed[:4]
         self.d_hidden = (
