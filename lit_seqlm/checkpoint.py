@@ -113,12 +113,7 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any], tokenizer: Any, o
     Raises:
         UserError: if the vocabulary or a tensor's name or shape differs.
     """
-    theirs = checkpoint["tokenizer"].get("vocabulary")
-    if theirs is not None and theirs != tokenizer.state_dict().get("vocabulary"):
-        raise UserError(
-            f"init_from={origin}: its vocabulary of {len(theirs):,} tokens is not this run's, of {len(tokenizer):,}. "
-            "Use the data it was trained on, or task=evaluate, which keeps the checkpoint's vocabulary."
-        )
+    check_vocabulary(checkpoint, tokenizer, f"init_from={origin}")
     weights = model_weights(checkpoint)
     own = model.state_dict()
     wrong = [name for name in own if name in weights and own[name].shape != weights[name].shape]
@@ -140,6 +135,31 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any], tokenizer: Any, o
     model.load_state_dict(weights, strict=True)
 
 
+def check_vocabulary(checkpoint: dict[str, Any], tokenizer: Any, what: str) -> None:
+    """Raise UserError unless token ids mean the same in a checkpoint and in a run."""
+    theirs = checkpoint["tokenizer"].get("vocabulary")
+    if theirs is not None and theirs != tokenizer.state_dict().get("vocabulary"):
+        raise UserError(
+            f"{what}: its vocabulary of {len(theirs):,} tokens is not this run's, of {len(tokenizer):,}. "
+            "Use the data it was trained on, or task=evaluate, which keeps the checkpoint's vocabulary."
+        )
+
+
+def origin_of(checkpoint: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Name, seed, epoch and selection value of the run that a checkpoint comes from."""
+    if checkpoint is None:
+        return None
+    config = checkpoint["config"]
+    monitor = config.get("monitor", "val/nll")
+    found = {
+        "name": config["name"],
+        "seed": config["seed"],
+        "epoch": checkpoint.get("epoch"),
+        monitor: checkpoint.get(monitor),
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def model_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     prefix = "model."
     return {
@@ -147,6 +167,18 @@ def model_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
         for k, v in checkpoint["state_dict"].items()
         if k.startswith(prefix)
     }
+
+
+def random_state() -> list[torch.Tensor]:
+    """The generators that dropout draws from: the CPU's, then every CUDA device's."""
+    return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+
+
+def set_random_state(state: list[torch.Tensor]) -> None:
+    """Put them back; on a machine with another number of devices, the CPU's alone."""
+    torch.set_rng_state(state[0])
+    if len(state) - 1 == torch.cuda.device_count() and len(state) > 1:
+        torch.cuda.set_rng_state_all(state[1:])
 
 
 @dataclass

@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -14,12 +15,26 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from lit_seqlm.errors import UserError
 
 # Overrides that cannot change a run's numbers, so they do not name its folder.
-NOT_IDENTITY = ("experiment=", "seed=", "name=", "sweep", "logger", "paths", "hydra", "resume", "tags", "scale=",
+NOT_IDENTITY = ("experiment=", "seed=", "name=", "logger", "paths", "hydra", "resume", "tags", "scale=",
                 "trainer.devices", "trainer.enable_", "callbacks.progress", "callbacks.checkpoint.every")  # fmt: skip
 # Sections of the config that decide the numbers, and keys in them that only say where things are.
 NUMBERS = ("seed", "init_from", "data", "model", "objective", "regularizer", "penalty", "cache", "task", "optimizer",
            "scheduler", "trainer")  # fmt: skip
 PLACES = {"data_dir", "default_root_dir", "devices", "enable_progress_bar", "accelerator"}
+
+
+class Scale(Enum):
+    """Whether the numbers are at the paper's scale."""
+
+    paper = "paper"
+    reduced = "reduced"
+
+
+class Resume(Enum):
+    """auto: return a finished run, continue an unfinished one; never: keep it aside and start anew."""
+
+    auto = "auto"
+    never = "never"
 
 
 @dataclass
@@ -41,10 +56,10 @@ class RunConfig:
     paths: Any = MISSING
     name: str = MISSING
     seed: int = 1
-    scale: str = "reduced"
+    scale: Scale = Scale.reduced
     monitor: str = "val/nll"
     init_from: str | None = None
-    resume: str = "auto"
+    resume: Resume = Resume.auto
     tags: list[str] = field(default_factory=list)
 
 
@@ -116,7 +131,7 @@ def numbers(cfg: DictConfig) -> dict[str, Any]:
         else:
             flat[path] = value
 
-    plain = OmegaConf.to_container(cfg, resolve=True)
+    plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     assert isinstance(plain, dict)
     visit({section: plain.get(section) for section in NUMBERS}, "")
     return flat

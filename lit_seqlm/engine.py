@@ -17,12 +17,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lit_seqlm.checkpoint import (
     AtomicCheckpointIO,
+    check_vocabulary,
     find_checkpoint,
     load_weights,
+    origin_of,
     read_checkpoint,
     resumable,
 )
-from lit_seqlm.config import accepted, build, check, numbers, short_hash
+from lit_seqlm.config import Resume, Scale, accepted, build, check, numbers, short_hash
 from lit_seqlm.errors import UserError
 from lit_seqlm.folder import duration, earlier, locked, recorded, shown
 from lit_seqlm.results import Result, device_name, finite, peak_memory_mb
@@ -58,7 +60,7 @@ def run(cfg: DictConfig) -> float | None:
     with locked(folder):
         decided = numbers(cfg)
         config_hash = short_hash(repr(sorted(decided.items())))
-        found = earlier(folder, cfg.resume, config_hash)
+        found = earlier(folder, cfg.resume.value, config_hash)
         if found and found["status"] in ("done", "diverged"):
             value = _headline(found["metrics"])
             log.info(
@@ -73,7 +75,8 @@ def run(cfg: DictConfig) -> float | None:
             seed=cfg.seed,
             overrides=list(hydra.overrides.task),
             config_hash=config_hash,
-            scale=cfg.scale,
+            scale=_scale(cfg, list(hydra.overrides.task)),
+            origin=origin_of(origin),
             init_from=cfg.init_from,
             attempts=found["attempts"] + 1 if found else 1,
             wall_seconds=found["wall_seconds"] if found else 0.0,
@@ -121,8 +124,13 @@ def _execute(cfg: DictConfig, origin: dict[str, Any] | None, folder: Path, resul
     task, device = whole.task, whole.trainer.strategy.root_device.type
     result.num_parameters = sum(parameter.numel() for parameter in task.model.parameters())
     result.device = device_name(device)
-    last = None if cfg.resume == "never" else resumable(folder / "checkpoints")
+    last = None if cfg.resume == Resume.never else resumable(folder / "checkpoints")
     if last:
+        check_vocabulary(
+            read_checkpoint(last),
+            whole.data.tokenizer,
+            f"{folder}: the checkpoint to continue from",
+        )
         log.info("continuing from %s", last.name)
     result.metrics = finite(task.run(whole.trainer, whole.data, str(last) if last else None))
     if task.train_seconds:
@@ -131,7 +139,7 @@ def _execute(cfg: DictConfig, origin: dict[str, Any] | None, folder: Path, resul
 
 
 def _trainer(cfg: DictConfig) -> lightning.Trainer:
-    plain = OmegaConf.to_container(cfg, resolve=True)
+    plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     callbacks = [
         build(node, config=plain) if "config" in accepted(node) else build(node)
         for node in cfg.callbacks.values()
@@ -169,8 +177,25 @@ def _inherit(cfg: DictConfig, origin: dict[str, Any] | None, overrides: list[str
             for key, value in keys.items():
                 if key.startswith(f"{group}."):
                     OmegaConf.update(cfg, key, OmegaConf.create(f"value: {value}").value)
-        if "source" in cfg.data and "data_dir" in cfg.data.source:
+        if not any(key.startswith(("data.tokenizer", "tokenizer@")) for key in keys):
+            cfg.data.tokenizer = origin["config"]["data"][
+                "tokenizer"
+            ]  # other text, read the same way
+        if "data_dir" in cfg.data.source and "data.source.data_dir" not in keys:
             cfg.data.source.data_dir = cfg.paths.data_dir
+
+
+def _scale(cfg: DictConfig, overrides: list[str]) -> str:
+    """What the record says: a paper's recipe cut short is no longer at the paper's scale."""
+    cut = [
+        o
+        for o in overrides
+        if o.lstrip("+~").startswith(("trainer.max_", "trainer.limit_", "data="))
+    ]
+    if cfg.scale == Scale.paper and cut:
+        log.warning("%s: recorded as scale=reduced, not the paper's", ", ".join(cut))
+        return Scale.reduced.value
+    return cfg.scale.value
 
 
 def _task_class(cfg: DictConfig) -> Any:

@@ -19,6 +19,7 @@ PACKAGES = ("torch", "lightning", "hydra-core", "numpy", "torchmetrics")
 class Result:
     """One run's record, written when it starts, when it ends and when it fails.
 
+    `origin` says which run the weights came from, as their file has it.
     `status` is running, done, diverged, interrupted or failed. `wall_seconds` counts all attempts of a resumed run.
     """
 
@@ -28,6 +29,7 @@ class Result:
     config_hash: str
     scale: str
     init_from: str | None
+    origin: dict[str, Any] | None = None
     status: str = "running"
     error: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)

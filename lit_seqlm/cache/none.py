@@ -10,5 +10,8 @@ class NoCache:
         """Log-probability of each target under the model and the memory of all earlier positions."""
         return static_log_prob_N
 
+    def reset(self) -> None:
+        """Forget everything; called before each split, so that validation is no memory of the test."""
+
     def update(self, hidden_ND: Tensor, targets_N: Tensor) -> None:
         """Remember positions that have been scored."""

@@ -8,6 +8,8 @@ import lightning
 from lightning.pytorch.callbacks import Checkpoint
 
 from lit_seqlm.checkpoint import BEST, LAST, load_weights, read_checkpoint
+from lit_seqlm.config import did_you_mean
+from lit_seqlm.errors import UserError
 
 
 class RunCheckpoint(Checkpoint):
@@ -49,6 +51,9 @@ class RunCheckpoint(Checkpoint):
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         if trainer.sanity_checking:
             return
+        if self.monitor not in trainer.callback_metrics:
+            nearest = did_you_mean(self.monitor, trainer.callback_metrics)
+            raise UserError(f"monitor={self.monitor}: there is no such number. {nearest}")
         value = float(trainer.callback_metrics[self.monitor])
         if value < self.best_value:
             self.best_value = value
@@ -78,6 +83,11 @@ class RunCheckpoint(Checkpoint):
 
     def restore(self, pl_module: Any) -> None:
         """Put the best weights back into the model."""
+        pl_module.check_finite()
+        if not (self.folder / BEST).exists():
+            raise UserError(
+                "training ended before its first validation, so there are no best weights: let it run for an epoch"
+            )
         checkpoint = read_checkpoint(self.folder / BEST)
         tokenizer = pl_module.trainer.datamodule.tokenizer
         load_weights(pl_module.model, checkpoint, tokenizer, str(self.folder / BEST))

@@ -106,6 +106,10 @@ class TextData(lightning.LightningDataModule):
             f"{len(self.tokenizer):,}",
         )
 
+    def num_bytes(self, split: str) -> int:
+        """Bytes of a split's lines in UTF-8: what perplexities over different vocabularies are divided by."""
+        return sum(len(line.encode()) for line in self.source.lines(split))
+
     @property
     def unknown_id(self) -> int | None:
         return self.tokenizer.index.get(UNK)

@@ -40,7 +40,7 @@ class NTASGD(torch.optim.SGD):
         super().__init__(params, lr=lr, weight_decay=weight_decay)
         self.nonmono, self.switch_epoch, self.asgd_compat = nonmono, switch_epoch, asgd_compat
         for group in self.param_groups:
-            group.update(history=[], num_validations=0, num_averaged=-1, previous_lr=lr)
+            group.update(history=[], num_validations=0, num_averaged=-1, previous_lr=None)
         if switch_epoch == 0:
             self.start_averaging()
 
@@ -50,7 +50,7 @@ class NTASGD(torch.optim.SGD):
 
     def start_averaging(self) -> None:
         for group in self.param_groups:
-            group.update(num_averaged=0, previous_lr=group["lr"])
+            group.update(num_averaged=0, previous_lr=None)  # torch's: the first step uses its own
 
     def observe(self, value: float) -> bool:
         """Tell the optimizer a validation result; true when it switches to averaging because of it."""
@@ -77,7 +77,8 @@ class NTASGD(torch.optim.SGD):
         wanted = [group["lr"] for group in self.param_groups]
         if self.asgd_compat:
             for group, lr in zip(self.param_groups, wanted, strict=True):
-                group["lr"], group["previous_lr"] = group["previous_lr"], lr
+                group["lr"] = lr if group["previous_lr"] is None else group["previous_lr"]
+                group["previous_lr"] = lr
         super().step()
         for group, lr in zip(self.param_groups, wanted, strict=True):
             group["lr"] = lr

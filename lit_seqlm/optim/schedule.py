@@ -1,9 +1,57 @@
 """Learning-rate schedules that torch does not have under one name."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from lit_seqlm.errors import UserError
+
+INTERVALS = ("step", "epoch", "val")
+
+
+class Schedule:
+    """A torch schedule and when it moves: each ``step``, each ``epoch``, or each epoch by the ``val`` number.
+
+    Args:
+        interval: one of the three.
+        make: gives the schedule for an optimizer.
+    """
+
+    def __init__(self, interval: str, make: Callable[[Optimizer], Any]):
+        if interval not in INTERVALS:
+            raise UserError(f"scheduler.interval={interval}: choose one of {', '.join(INTERVALS)}")
+        self.interval, self.make = interval, make
+        self.inner: Any = None
+
+    def start(self, optimizer: Optimizer) -> None:
+        self.inner = self.make(optimizer)
+
+    def after_step(self) -> None:
+        if self.interval == "step":
+            self.inner.step()
+
+    def after_epoch(self, value: float) -> None:
+        """`value` is the epoch's monitored validation number."""
+        if self.interval == "epoch":
+            self.inner.step()
+        elif self.interval == "val":
+            self.inner.step(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.inner.load_state_dict(state)
+
+
+class NoSchedule(Schedule):
+    """A constant learning rate."""
+
+    def __init__(self) -> None:
+        super().__init__("step", lambda optimizer: LambdaLR(optimizer, lambda step: 1.0))
 
 
 def constant_then_decay(optimizer: Optimizer, constant_epochs: int, factor: float) -> LambdaLR:

@@ -2,11 +2,15 @@
 
 # N = positions, D = hidden size, V = vocabulary
 
+import logging
+
 import torch
 from torch import Tensor
 
 from lit_seqlm.errors import UserError
 from lit_seqlm.regularizer.none import NoRegularizer
+
+log = logging.getLogger(__name__)
 
 CHOICES = {
     "radius_mode": ("relative", "absolute"),
@@ -72,6 +76,9 @@ class AdversarialRegularizer(NoRegularizer):
         self.norm_floor, self.detach_weight_norm = norm_floor, detach_weight_norm
         self.start_step, self.warmup_steps, self.stop_step = start_step, warmup_steps, stop_step
         self.adaptive_scope = adaptive_scope
+        if not detach_weight_norm and (radius_mode == "absolute" or direction == "last_write"):
+            log.warning("regularizer.detach_weight_norm=false has no effect with radius_mode=%s, direction=%s",
+                        radius_mode, direction)  # fmt: skip
         self.step = 0
 
     def set_step(self, step: int) -> None:
@@ -100,11 +107,13 @@ class AdversarialRegularizer(NoRegularizer):
             noise_ND = torch.randn_like(hidden_ND)
             unit_ND = noise_ND / noise_ND.norm(dim=-1, keepdim=True)
             return gate_N * length_N * (unit_ND * hidden_ND).sum(-1)
-        margin_N = gate_N * length_N * self._norm(hidden_ND)
-        if self.direction == "all_words":
-            # `augment` raises every word, the target too: take that back as well.
-            margin_N = margin_N + length_N * self._norm(hidden_ND)
-        return margin_N
+        return gate_N * length_N * self._norm(hidden_ND)
+
+    def target_rise(self, hidden_ND: Tensor, target_rows_ND: Tensor) -> Tensor:
+        if self.direction != "all_words" or not self.training or self.current_radius == 0:
+            return super().target_rise(hidden_ND, target_rows_ND)
+        hidden_ND, target_rows_ND = _precise(hidden_ND), _precise(target_rows_ND)
+        return self._epsilon(target_rows_ND) * self._norm(hidden_ND)
 
     def augment(self, hidden_ND: Tensor, weight_VD: Tensor) -> tuple[Tensor, Tensor]:
         if self.direction != "all_words" or not self.training or self.current_radius == 0:

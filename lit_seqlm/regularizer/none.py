@@ -15,6 +15,10 @@ class NoRegularizer(nn.Module):
         """How much to subtract from each target's logit (N); zero outside of training."""
         return hidden_ND.new_zeros(hidden_ND.size(0))
 
+    def target_rise(self, hidden_ND: Tensor, target_rows_ND: Tensor) -> Tensor:
+        """How much `augment` raises each target's own logit (N), to be taken back."""
+        return hidden_ND.new_zeros(hidden_ND.size(0))
+
     def augment(self, hidden_ND: Tensor, weight_VD: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden vectors and output embedding with extra dimensions, for noise on words other than the target."""
         return hidden_ND, weight_VD

@@ -3,6 +3,7 @@
 # B = sequences, T = tokens, N = predictions
 
 import logging
+import math
 import time
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.errors import DivergedError
-from lit_seqlm.metrics.perplexity import Perplexity
+from lit_seqlm.metrics.perplexity import Perplexity, exp
 from lit_seqlm.model.output import Output
 from lit_seqlm.objective.causal_lm import CausalLM
 from lit_seqlm.objective.loss import Loss
@@ -69,7 +70,18 @@ class SequenceTask(lightning.LightningModule):
         """Score validation and test exactly: batch 1, state carried, nothing reset, every prediction counted once."""
         loaders = [datamodule.exact_dataloader(split) for split in ("valid", "test")]
         trainer.test(self, dataloaders=loaders, verbose=False)
-        return {name: float(value) for name, value in trainer.callback_metrics.items()}
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        for stage, split in zip(EXACT_SPLITS, ("valid", "test"), strict=True):
+            if metrics.get(f"{stage}/tokens") == len(datamodule.streams[split]) - 1:  # all of it
+                total = metrics[f"{stage}/nll"] * metrics[f"{stage}/tokens"]
+                metrics[f"{stage}/bits_per_byte"] = (
+                    total / math.log(2) / datamodule.num_bytes(split)
+                )
+                # The papers' codes divide N - 1 losses by N; to be compared with their numbers only.
+                metrics[f"{stage}/ppl_official_denominator"] = exp(
+                    total / (metrics[f"{stage}/tokens"] + 1)
+                )
+        return metrics
 
     def _step(self, batch: Batch, stage: str) -> tuple[Any, Any]:
         state = self.states.get(stage) if batch.continues else None

@@ -39,6 +39,10 @@ class Evaluate(SequenceTask):
     ) -> dict[str, float]:
         return self.evaluate(trainer, datamodule)
 
+    def on_test_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        if batch_idx == 0:
+            self.cache.reset()
+
     def _final_nll(self, output: Output, batch: Batch, loss: Loss) -> Tensor:
         hidden_ND = select(output.raw_BTD, batch.mask_BT)
         log_prob_N = self.cache.log_prob(hidden_ND, -loss.clean_nll_N, loss.targets_N)

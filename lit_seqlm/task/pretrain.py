@@ -1,17 +1,22 @@
 """Train a language model, keep the best weights by validation, score them exactly."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning
-import torch
+from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lit_seqlm.callbacks.checkpoints import RunCheckpoint
+from lit_seqlm.checkpoint import random_state, set_random_state
 from lit_seqlm.data.batch import Batch
+from lit_seqlm.errors import UserError
 from lit_seqlm.objective.causal_lm import CausalLM
 from lit_seqlm.optim.ntasgd import NTASGD
+from lit_seqlm.optim.schedule import Schedule
 from lit_seqlm.penalty.none import NoPenalty
 from lit_seqlm.regularizer.none import NoRegularizer
 from lit_seqlm.task.base import SequenceTask, log
@@ -24,8 +29,7 @@ class Pretrain(SequenceTask):
 
     Args:
         optimizer: called with the parameters.
-        scheduler: ``{interval, make}``: `make(optimizer)` gives the schedule, stepped each ``epoch``, each
-            ``step``, or each epoch with the monitored ``val`` number; empty for a constant rate.
+        scheduler: when and how the learning rate moves.
         monitor: which validation number picks the best weights; lower is better.
     """
 
@@ -37,7 +41,7 @@ class Pretrain(SequenceTask):
         unknown_id: int | None,
         penalty: NoPenalty,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-        scheduler: dict[str, Any],
+        scheduler: Schedule,
         monitor: str,
     ):
         super().__init__(model, objective, regularizer, unknown_id)
@@ -45,27 +49,27 @@ class Pretrain(SequenceTask):
         self.monitor = monitor
         self._resumed: dict[str, Any] = {}
         self._lr_scale = 1.0
-        self._schedule: Any = (
-            None  # stepped here: Lightning skips it at the end of an epoch resumed midway
-        )
 
     def run(
         self, trainer: lightning.Trainer, datamodule: Any, last: str | None
     ) -> dict[str, float]:
         """Train from the beginning or from `last`, then evaluate the best weights."""
+        best = trainer.checkpoint_callback
+        if not isinstance(best, RunCheckpoint):
+            raise UserError(
+                "this callbacks= keeps no best weights to evaluate. Say callbacks=default."
+            )
         trainer.fit(
             self, datamodule=datamodule, ckpt_path=last, weights_only=True if last else None
         )
         self.train_seconds = time.monotonic() - self.started
-        best = trainer.checkpoint_callback
-        best.restore(self)  # type: ignore[union-attr]
-        selection = {f"best/{self.monitor.replace('/', '_')}": best.best_value}  # type: ignore[union-attr]
+        best.restore(self)
+        selection = {f"best/{self.monitor.replace('/', '_')}": best.best_value}
         return {**self.evaluate(trainer, datamodule), **selection}
 
     def configure_optimizers(self) -> Optimizer:
         optimizer = self.make_optimizer(self.parameters())
-        if self.scheduler:
-            self._schedule = self.scheduler["make"](optimizer)
+        self.scheduler.start(optimizer)  # and stepped here: Lightning skips an epoch resumed midway
         return optimizer
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -89,8 +93,7 @@ class Pretrain(SequenceTask):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
-        if self._schedule and self.scheduler["interval"] == "step":
-            self._schedule.step()
+        self.scheduler.after_step()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self._lr_scale = batch.lr_scale
@@ -98,21 +101,18 @@ class Pretrain(SequenceTask):
     def on_train_start(self) -> None:
         self.started = time.monotonic()
         if self._resumed:
-            torch.set_rng_state(self._resumed["rng"])
-            self.states["train"] = self._resumed["state"]
-            for name, value in self._resumed["metric"].items():
+            set_random_state(self._resumed["rng"])
+            on_device = move_data_to_device(self._resumed, self.device)
+            self.states["train"] = on_device["state"]
+            for name, value in on_device["metric"].items():
                 setattr(self._metric("train"), name, value)
-            if self._schedule:
-                self._schedule.load_state_dict(self._resumed["schedule"])
+            self.scheduler.load_state_dict(self._resumed["schedule"])
             self._resumed = {}
 
     def on_train_epoch_end(self) -> None:
         self.check_finite()
         self.log_dict(self._collect("train"))
-        if self._schedule and self.scheduler["interval"] == "epoch":
-            self._schedule.step()
-        if self._schedule and self.scheduler["interval"] == "val":
-            self._schedule.step(self.trainer.callback_metrics[self.monitor])
+        self.scheduler.after_epoch(float(self.trainer.callback_metrics.get(self.monitor, math.nan)))
 
     def on_validation_start(self) -> None:
         self._swap_average()
@@ -132,9 +132,9 @@ class Pretrain(SequenceTask):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         metric = self._metric("train")
         checkpoint["sequence"] = {
-            "rng": torch.get_rng_state(),
+            "rng": random_state(),
             "state": self.states.get("train"),
-            "schedule": self._schedule.state_dict() if self._schedule else {},
+            "schedule": self.scheduler.state_dict(),
             "metric": {name: getattr(metric, name).clone() for name in metric._defaults},
         }
 

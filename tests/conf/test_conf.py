@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from lit_seqlm.config import check, register
+from lit_seqlm.config import Scale, check, register
 from lit_seqlm.engine import INJECTED
 from lit_seqlm.errors import UserError
 
@@ -71,8 +71,8 @@ def test_option_mirrors_its_package(option: Path) -> None:
 def test_experiment_is_named_after_its_file(name: str) -> None:
     cfg = composed(f"experiment={name}")
     assert cfg.name == name
-    assert cfg.scale in ("paper", "reduced")
-    assert not (name.endswith("_cpu") and cfg.scale == "paper")
+    assert cfg.scale in Scale
+    assert not (name.endswith("_cpu") and cfg.scale == Scale.paper)
 
 
 @pytest.mark.parametrize("group", sorted({o.parts[0] for o in OPTIONS} - OVERLAYS))

@@ -80,7 +80,7 @@ def test_the_average_is_the_mean_of_the_iterates() -> None:
     assert torch.equal(weight, last), "the second swap brings the weights back"
 
 
-@pytest.mark.parametrize("rates", [None, [0.1, 0.05, 0.12, 0.03, 0.1, 0.07, 0.1, 0.02]])
+@pytest.mark.parametrize("rates", [None, [0.05, 0.12, 0.03, 0.1, 0.07, 0.1, 0.02, 0.09]])
 def test_asgd_compat_is_torch_asgd(rates: list[float] | None) -> None:
     ours, theirs = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
     optimizer = NTASGD([ours], **options(switch_epoch=0, asgd_compat=True))

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch.nn.functional as F
 from torch import Tensor
 
+from lit_seqlm.errors import UserError
 from lit_seqlm.model.layers.fused_nll import fused_nll, plain_nll
 
 NLL = Callable[..., tuple[Tensor, Tensor]]
@@ -23,6 +24,8 @@ class Margin(Protocol):
     def target_margin(
         self, hidden_ND: Tensor, target_rows_ND: Tensor, targets_N: Tensor
     ) -> Tensor: ...
+
+    def target_rise(self, hidden_ND: Tensor, target_rows_ND: Tensor) -> Tensor: ...
 
     def augment(self, hidden_ND: Tensor, weight_VD: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -60,11 +63,16 @@ def margined_nll(
     path: str,
 ) -> tuple[Tensor, Tensor]:
     """The one place where a regularizer meets a softmax: every expert has its own margin."""
+    if label_smoothing and hidden_NKD.size(1) > 1:
+        raise UserError(
+            "objective.label_smoothing is defined for one softmax, not for a mixture: set it to 0"
+        )
     num_rows, num_experts, size = hidden_NKD.shape
     targets_M = targets_N.repeat_interleave(num_experts)
     hidden_MD = hidden_NKD.reshape(-1, size)
     rows_MD = F.embedding(targets_M, weight_VD)
     margin_M = regularizer.target_margin(hidden_MD, rows_MD, targets_M)
+    margin_M = margin_M + regularizer.target_rise(hidden_MD, rows_MD)
     hidden_MD, weight_VD = regularizer.augment(hidden_MD, weight_VD)
     return LOSS_PATHS[path](
         hidden_MD.view(num_rows, num_experts, -1),

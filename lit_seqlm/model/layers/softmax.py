@@ -123,7 +123,7 @@ class AdaptiveSoftmax(nn.Module):
     ):
         super().__init__()
         if list(cutoffs) != sorted(set(cutoffs)) or not 0 < cutoffs[0] <= cutoffs[-1] < vocab_size:
-            raise ValueError(
+            raise UserError(
                 f"model.cutoffs={list(cutoffs)} must rise strictly between 0 and the vocabulary, "
                 f"{vocab_size}"
             )
@@ -147,7 +147,9 @@ class AdaptiveSoftmax(nn.Module):
         path: str = "fused",
     ) -> tuple[Tensor, Tensor]:
         if label_smoothing:
-            raise ValueError("label smoothing is not defined for an adaptive softmax")
+            raise UserError(
+                "objective.label_smoothing is not defined for an adaptive softmax: set it to 0, or model.cutoffs=null"
+            )
         hidden_ND, targets_N = select(hidden_BTD, mask_BT), select(targets_BT, mask_BT)
         head_size = self.bounds[1]
         head_weight, head_bias = self._head()
@@ -219,6 +221,9 @@ class _TargetsBelow:
     def target_margin(self, hidden_ND: Tensor, target_rows_ND: Tensor, targets_N: Tensor) -> Tensor:
         margin_N = self.regularizer.target_margin(hidden_ND, target_rows_ND, targets_N)
         return margin_N * (targets_N < self.limit)
+
+    def target_rise(self, hidden_ND: Tensor, target_rows_ND: Tensor) -> Tensor:
+        return self.regularizer.target_rise(hidden_ND, target_rows_ND)
 
     def augment(self, hidden_ND: Tensor, weight_VD: Tensor) -> tuple[Tensor, Tensor]:
         return self.regularizer.augment(hidden_ND, weight_VD)
