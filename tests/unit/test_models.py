@@ -262,7 +262,7 @@ def test_paper_scale_experiments_have_the_published_size(
     register()
     with initialize_config_dir(CONF, version_base="1.3"):
         cfg = compose("config", overrides=[f"experiment={experiment}"])
-    assert cfg.scale == "paper"
+    assert cfg.scale.value == "paper"
     with torch.device("meta"):
         assert parameter_count(build(cfg.model, vocab_size=vocab_size)) == count
 
