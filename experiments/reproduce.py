@@ -144,7 +144,7 @@ def run_render(options: argparse.Namespace) -> int:
 
 def run_check(options: argparse.Namespace) -> int:
     folders = (
-        [HERE / options.what]
+        [HERE / options.what.partition("/")[0]]
         if options.what
         else [p.parent for p in sorted(HERE.glob(f"*/{PAPER_FILE}"))]
     )

@@ -80,11 +80,13 @@ def find_checkpoint(origin: str) -> Path:
     if path.is_dir():
         path = path / "checkpoints" / BEST
     if not path.exists():
-        runs = sorted(str(p.parent.parent) for p in Path("outputs").glob(f"*/*/checkpoints/{BEST}"))
+        outputs = Path(os.environ.get("LIT_SEQLM_OUTPUTS", "outputs"))
+        runs = sorted(str(p.parent.parent) for p in outputs.glob(f"*/*/checkpoints/{BEST}"))
+        more = f" and {len(runs) - 8} more" if len(runs) > 8 else ""
         known = (
-            f"There is: {', '.join(runs[:8])}."
+            f"There is: {', '.join(runs[:8])}{more}."
             if runs
-            else "There are no finished runs under outputs/ yet."
+            else f"There are no finished runs under {outputs} yet."
         )
         raise UserError(f"init_from={origin}: no checkpoint there. {known}")
     return path

@@ -47,6 +47,9 @@ def guard(main: Callable[[], Any]) -> None:
     except (HydraException, OmegaConfBaseException, UserError) as error:
         sys.stderr.write(f"{explain(error)}\n")
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command continues\n")
+        sys.exit(128 + signal.SIGINT)
     except OSError as error:  # Hydra makes the run's folder before the engine is asked
         sys.stderr.write(
             f"{error.filename}: {error.strerror}. Choose another place: paths.output_dir=FOLDER.\n"
@@ -68,6 +71,10 @@ def explain(error: Exception) -> str:
         ]
         if options:
             return f"{group}={name}: there is no such option. {did_you_mean(name, options)}"
+    meant = re.search(r"Did you mean to override (\S+)\?", text)
+    if meant:
+        group = meant.group(1).partition("@")[0]
+        return f"{group} belongs to the data here. Say {meant.group(1)}=OPTION."
     key = re.search(r"Could not override '([^']+)'", text)
     if key:
         return f"{key.group(1)}: there is no such key. {_accepted_near(key.group(1))}"

@@ -5,7 +5,7 @@ import hashlib
 import inspect
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
@@ -105,12 +105,14 @@ def build(node: Any, **parts: Any) -> Any:
     try:
         if not parts:
             return instantiate(node, _convert_="all")
-        return instantiate(node, _convert_="all", _partial_=True)(
-            **parts
-        )  # parts never pass through the config
-    except InstantiationException as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
+        make = instantiate(node, _convert_="all", _partial_=True)
+        return make(**parts)  # parts never pass through the config
+    except (InstantiationException, ValueError) as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, ValueError):  # a value that the constructor refuses
+            raise UserError(f"{str(node['_target_']).rpartition('.')[2]}: {cause}") from error
         raise
 
 
@@ -146,6 +148,9 @@ def check(cfg: DictConfig, injected: dict[str, set[str]]) -> None:
     Raises:
         UserError: with the key, what is accepted there, and the nearest name.
     """
+    known = {f.name for f in fields(RunConfig)}
+    for key in sorted(map(str, cfg.keys() - known)):
+        raise UserError(f"{key}: there is no such key. {did_you_mean(key, known)}")
     for path, node in _targets(cfg):
         parameters = inspect.signature(_target(node)).parameters
         if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):

@@ -45,7 +45,7 @@ def obtain(entry: Entry, data_dir: Path) -> dict[str, Path]:
     except DownloadError as error:
         _remove_empty(where, data_dir)
         raise UserError(
-            f"data={entry.name}: {names} missing in {where}, and not to be downloaded ({error}).\n"
+            f"data={entry.name}: {names} missing in {where}, and could not be downloaded ({error}).\n"
             f"Get them from {entry.home} and put them there, or let paths.data_dir (or "
             f"LIT_SEQLM_DATA) name the folder that has {next(iter(entry.files.values())).path}."
         ) from None

@@ -16,11 +16,9 @@ SLOWED = [
 RECIPES = {
     "plain": ["model.dropout=0.2", "scheduler=plateau"],
     "everything": [
-        "model=awd_lstm", "model.embedding_size=16", "penalty=activation", "optimizer=ntasgd",
-        "optimizer.switch_epoch=1", "data.shuffle=partial", "scheduler=constant_then_decay",
-        "scheduler.make.constant_epochs=1", "data.segments={_target_: lit_seqlm.data.stream.VariableSegments, "
-        "seq_len: 35, short_probability: 0.05, std: 5, min_len: 5, max_extra: null}",
-        "regularizer=adversarial", "regularizer.direction=random",
+        "experiment=ptb_awd_lstm_cpu", "model.embedding_size=16", "optimizer.switch_epoch=1", "data.shuffle=partial",
+        "scheduler=constant_then_decay", "scheduler.make.constant_epochs=1", "regularizer=adversarial",
+        "regularizer.direction=random", "model.num_layers=2",
     ],
 }  # fmt: skip
 
