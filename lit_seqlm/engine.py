@@ -114,7 +114,7 @@ def assemble(cfg: DictConfig, origin: dict[str, Any] | None = None) -> Assembled
     parts: dict[str, Any] = {"model": model, "unknown_id": data.unknown_id}
     wanted = accepted(cfg.task)
     for group in [group for group in PARTS if group in wanted]:
-        parts[group] = build(cfg[group]) or {}
+        parts[group] = build(cfg[group])
     return Assembled(build(cfg.task, **parts), trainer, data)
 
 
