@@ -8,6 +8,7 @@ RUN := $(VENV)/bin/python
 setup: $(VENV)/.done
 
 $(VENV)/.done: pyproject.toml
+	@echo "installing into $(VENV), once: torch and the rest, some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
 	$(RUN) -m pip install --quiet --editable ".[dev]"

@@ -22,7 +22,9 @@ from lit_seqlm.reproduce.table import PAPER_FILE, Row, Table, load_paper, load_t
 
 HERE = Path(__file__).resolve().parent
 SCALES = {"cpu": "reduced", "paper": "paper"}
-console = Console()
+console = Console(
+    width=None if sys.stdout.isatty() else 160
+)  # no narrow columns in a file or a pipe
 
 
 def main() -> int:

@@ -74,8 +74,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def find_checkpoint(origin: str) -> Path:
-    """The weights that `init_from=` names: a .ckpt file, or a run folder with its best checkpoint."""
+def find_checkpoint(origin: str, said: str = "init_from=") -> Path:
+    """The weights that `init_from=` names: a .ckpt file, or a run folder with its best checkpoint.
+
+    Args:
+        said: how the user named it, for the message.
+    """
     path = Path(origin)
     if path.is_dir():
         path = path / "checkpoints" / BEST
@@ -88,7 +92,7 @@ def find_checkpoint(origin: str) -> Path:
             if runs
             else f"There are no finished runs under {outputs} yet."
         )
-        raise UserError(f"init_from={origin}: no checkpoint there. {known}")
+        raise UserError(f"{said}{origin}: no checkpoint there. {known}")
     return path
 
 
@@ -109,13 +113,19 @@ def resumable(folder: Path) -> Path | None:
     return None
 
 
-def load_weights(model: nn.Module, checkpoint: dict[str, Any], tokenizer: Any, origin: str) -> None:
+def load_weights(
+    model: nn.Module,
+    checkpoint: dict[str, Any],
+    tokenizer: Any,
+    origin: str,
+    said: str = "init_from=",
+) -> None:
     """Strictly load the weights of another run, whose vocabulary must be this one's.
 
     Raises:
         UserError: if the vocabulary or a tensor's name or shape differs.
     """
-    check_vocabulary(checkpoint, tokenizer, f"init_from={origin}")
+    check_vocabulary(checkpoint, tokenizer, f"{said}{origin}")
     weights = model_weights(checkpoint)
     own = model.state_dict()
     wrong = [name for name in own if name in weights and own[name].shape != weights[name].shape]
@@ -131,7 +141,7 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any], tokenizer: Any, o
             if names
         ]
         raise UserError(
-            f"init_from={origin}: the weights do not fit this model; the checkpoint {'; '.join(parts)}. "
+            f"{said}{origin}: the weights do not fit this model; the checkpoint {'; '.join(parts)}. "
             "Give the model options of that run (its .hydra/config.yaml has them)."
         )
     model.load_state_dict(weights, strict=True)
@@ -200,10 +210,10 @@ def load(path: str | Path) -> Loaded:
     """
     from lit_seqlm.config import build
 
-    checkpoint = read_checkpoint(find_checkpoint(str(path)))
+    checkpoint = read_checkpoint(find_checkpoint(str(path), said=""))
     config = checkpoint["config"]
     tokenizer = build(config["data"]["tokenizer"])
     tokenizer.load_state_dict(checkpoint["tokenizer"])
     model = build(config["model"], vocab_size=len(tokenizer))
-    load_weights(model, checkpoint, tokenizer, str(path))
+    load_weights(model, checkpoint, tokenizer, str(path), said="")
     return Loaded(model.eval(), tokenizer, config)

@@ -18,7 +18,7 @@ from lit_seqlm.config import did_you_mean
 from lit_seqlm.errors import DivergedError, UserError
 
 CONF = Path(__file__).parents[1] / "conf"
-_failed_jobs: list[str] = []
+_unfinished_jobs: dict[str, list[str]] = {}  # how they ended: which they were
 
 
 def job(cfg: DictConfig) -> float | None:
@@ -35,8 +35,9 @@ def job(cfg: DictConfig) -> float | None:
         sys.stderr.write(f"{error}\n")
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             sys.exit(2)
-        if not isinstance(error, DivergedError):
-            _failed_jobs.append(f"{cfg.name}: {error}")
+        ended = "diverged" if isinstance(error, DivergedError) else "failed"
+        overrides = " ".join(HydraConfig.get().overrides.task)
+        _unfinished_jobs.setdefault(ended, []).append(f"{cfg.name} ({overrides})")
         return math.inf
 
 
@@ -48,15 +49,17 @@ def guard(main: Callable[[], Any]) -> None:
         sys.stderr.write(f"{explain(error)}\n")
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command continues\n")
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(128 + signal.SIGINT)  # the run has said what to do
     except OSError as error:  # Hydra makes the run's folder before the engine is asked
+        if error.filename is None:
+            raise
         sys.stderr.write(
             f"{error.filename}: {error.strerror}. Choose another place: paths.output_dir=FOLDER.\n"
         )
         sys.exit(2)
-    if _failed_jobs:
-        sys.stderr.write(f"{len(_failed_jobs)} job(s) of the sweep failed.\n")
+    for ended, jobs in _unfinished_jobs.items():
+        sys.stderr.write(f"{len(jobs)} job(s) of the sweep {ended}: {'; '.join(jobs)}\n")
+    if "failed" in _unfinished_jobs:
         sys.exit(2)
 
 

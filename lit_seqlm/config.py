@@ -4,8 +4,7 @@ import difflib
 import hashlib
 import inspect
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -118,7 +117,7 @@ def build(node: Any, **parts: Any) -> Any:
 
 def accepted(node: Any) -> set[str]:
     """Names of the parameters of a node's target."""
-    return set(inspect.signature(_target(node)).parameters)
+    return set(inspect.signature(target(node)).parameters)
 
 
 def numbers(cfg: DictConfig) -> dict[str, Any]:
@@ -139,36 +138,6 @@ def numbers(cfg: DictConfig) -> dict[str, Any]:
     return flat
 
 
-def check(cfg: DictConfig, injected: dict[str, set[str]]) -> None:
-    """Every target exists and takes what it is given, before any data loads.
-
-    Args:
-        injected: for a dotted path, the parameters that the program fills in itself.
-
-    Raises:
-        UserError: with the key, what is accepted there, and the nearest name.
-    """
-    known = {f.name for f in fields(RunConfig)}
-    for key in sorted(map(str, cfg.keys() - known)):
-        raise UserError(f"{key}: there is no such key. {did_you_mean(key, known)}")
-    for path, node in _targets(cfg):
-        parameters = inspect.signature(_target(node)).parameters
-        if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-            continue
-        given = {str(key) for key in node if not str(key).startswith("_")}
-        own = injected.get(path, set())
-        for key in sorted(given - parameters.keys()):
-            raise UserError(
-                f"{path} has no option {key!r}. {did_you_mean(key, parameters.keys() - own)}"
-            )
-        required = {n for n, p in parameters.items() if p.default is p.empty}
-        for key in sorted(required - given - own) if not node.get("_partial_") else []:
-            raise UserError(f"{path}.{key} is not set. Say {path}.{key}=VALUE.")
-        for key in given:
-            if OmegaConf.is_missing(node, key):
-                raise UserError(f"{path}.{key} must be given. Say {path}.{key}=VALUE.")
-
-
 def did_you_mean(word: str, choices: Any) -> str:
     """'Did you mean lr? Accepted: ...'"""
     names = sorted(str(choice) for choice in choices)
@@ -176,16 +145,8 @@ def did_you_mean(word: str, choices: Any) -> str:
     return (f"Did you mean {close[0]}? " if close else "") + f"Accepted: {', '.join(names)}."
 
 
-def _targets(value: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
-    if isinstance(value, DictConfig):
-        if "_target_" in value:
-            yield path, value
-        for key in map(str, value):
-            if not OmegaConf.is_missing(value, key):
-                yield from _targets(value[key], f"{path}.{key}" if path else key)
-
-
-def _target(node: Any) -> Any:
+def target(node: Any) -> Any:
+    """The class or function that a node points to; UserError if there is none."""
     from hydra.utils import get_object
 
     try:

@@ -1,10 +1,7 @@
 """One run from config to result: folder, lock, resume, build, train or evaluate, record."""
 
-import contextlib
-import ctypes
 import logging
 import random
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lit_seqlm.check import check
 from lit_seqlm.checkpoint import (
     AtomicCheckpointIO,
     check_vocabulary,
@@ -24,14 +22,14 @@ from lit_seqlm.checkpoint import (
     read_checkpoint,
     resumable,
 )
-from lit_seqlm.config import Resume, Scale, accepted, build, check, numbers, short_hash
-from lit_seqlm.errors import UserError
+from lit_seqlm.config import Resume, Scale, accepted, build, numbers, short_hash
+from lit_seqlm.errors import DivergedError, UserError
 from lit_seqlm.folder import duration, earlier, locked, recorded, shown
-from lit_seqlm.results import Result, device_name, finite, peak_memory_mb
+from lit_seqlm.process import device_name, forget_peak_memory, keep_memory, peak_memory_mb, quieten
+from lit_seqlm.results import Result, finite
 
 log = logging.getLogger(__name__)
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 PARTS = ("objective", "regularizer", "penalty", "cache", "optimizer", "scheduler")
 INJECTED = {
     "model": {"vocab_size"},
@@ -52,22 +50,23 @@ def run(cfg: DictConfig) -> float | None:
     """
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    _quieten()
-    _keep_memory()
+    quieten()
+    keep_memory()
     origin = read_checkpoint(find_checkpoint(cfg.init_from)) if cfg.init_from else None
     _inherit(cfg, origin, list(hydra.overrides.task))
     check(cfg, INJECTED)
+    data = build(cfg.data)
     with locked(folder):
-        decided = numbers(cfg)
-        config_hash = short_hash(repr(sorted(decided.items())))
+        config_hash = short_hash(repr(sorted(numbers(cfg).items())) + data.fingerprint())
         found = earlier(folder, cfg.resume.value, config_hash)
-        if found and found["status"] in ("done", "diverged"):
+        if found and found["status"] == "diverged":
+            raise DivergedError(
+                f"{shown(folder)} is diverged already: {found['error']} resume=never runs it again."
+            )
+        if found and found["status"] == "done":
             value = _headline(found["metrics"])
             log.info(
-                "%s is %s already: %s. resume=never runs it again.",
-                shown(folder),
-                found["status"],
-                _tell(value),
+                "%s is done already: %s. resume=never runs it again.", shown(folder), _tell(value)
             )
             return value
         result = Result(
@@ -83,7 +82,7 @@ def run(cfg: DictConfig) -> float | None:
         ).stamp()
         log.info("%s, seed %d, in %s", cfg.name, cfg.seed, shown(folder))
         with recorded(result, folder):
-            _execute(cfg, origin, folder, result)
+            _execute(cfg, origin, data, folder, result)
         value = _headline(result.metrics)
         log.info("%s in %s, in %s", _tell(value), duration(result.wall_seconds), shown(folder))
         return value
@@ -98,12 +97,15 @@ class Assembled:
     data: Any
 
 
-def assemble(cfg: DictConfig, origin: dict[str, Any] | None = None) -> Assembled:
-    """Seed, then build trainer, data, model and task; `origin` is the checkpoint that ``init_from`` names."""
+def assemble(cfg: DictConfig, data: Any, origin: dict[str, Any] | None = None) -> Assembled:
+    """Seed, set `data` up, then build trainer, model and task; `origin` is the checkpoint that ``init_from`` names."""
     random.seed(cfg.seed)
     torch.manual_seed(cfg.seed)
+    deterministic: Any = torch.utils.deterministic
+    deterministic.fill_uninitialized_memory = (
+        False  # costs 1.5 % of a step; nothing unwritten is read
+    )
     trainer = _trainer(cfg)
-    data = build(cfg.data)
     if origin and _task_class(cfg).inherits:
         data.tokenizer.load_state_dict(origin["tokenizer"])
     data.prepare_data()
@@ -118,9 +120,12 @@ def assemble(cfg: DictConfig, origin: dict[str, Any] | None = None) -> Assembled
     return Assembled(build(cfg.task, **parts), trainer, data)
 
 
-def _execute(cfg: DictConfig, origin: dict[str, Any] | None, folder: Path, result: Result) -> None:
+def _execute(
+    cfg: DictConfig, origin: dict[str, Any] | None, data: Any, folder: Path, result: Result
+) -> None:
     """Build everything, run the task, fill in the result."""
-    whole = assemble(cfg, origin)
+    forget_peak_memory()
+    whole = assemble(cfg, data, origin)
     task, device = whole.task, whole.trainer.strategy.root_device.type
     result.num_parameters = sum(parameter.numel() for parameter in task.model.parameters())
     result.device = device_name(device)
@@ -133,8 +138,8 @@ def _execute(cfg: DictConfig, origin: dict[str, Any] | None, folder: Path, resul
         )
         log.info("continuing from %s", last.name)
     result.metrics = finite(task.run(whole.trainer, whole.data, str(last) if last else None))
-    if task.train_seconds:
-        result.tokens_per_second = round(task.num_tokens / task.train_seconds, 1)
+    if task.num_tokens:
+        result.tokens_per_second = round(task.num_tokens / task.clock.seconds, 1)
     result.peak_memory_mb = round(peak_memory_mb(device), 1)
 
 
@@ -147,13 +152,25 @@ def _trainer(cfg: DictConfig) -> lightning.Trainer:
     loggers = [build(node) for node in (cfg.logger or {}).values()]
     for logger in loggers:
         logger.log_hyperparams(plain)
+    if (cfg.trainer.get("gradient_clip_val") or 0) < 0:  # Lightning would not clip at all
+        raise UserError(
+            f"trainer.gradient_clip_val={cfg.trainer.gradient_clip_val}: a norm is at least 0"
+        )
     try:
-        return build(
+        trainer = build(
             cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()]
         )
     except (MisconfigurationException, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"trainer: {reason} This machine can run trainer=cpu.") from None
+        missing = any(word in reason for word in ("ccelerator", "backend", "device"))
+        hint = " This machine can run trainer=cpu." if missing else ""
+        raise UserError(f"trainer: {reason}{hint}") from None
+    if trainer.world_size > 1:
+        raise UserError(
+            f"trainer.devices={cfg.trainer.devices}: this program runs on one device so far. Say trainer.devices=1; "
+            "for several runs at once, experiments/reproduce.py launch --jobs N."
+        )
+    return trainer
 
 
 def _inherit(cfg: DictConfig, origin: dict[str, Any] | None, overrides: list[str]) -> None:
@@ -214,20 +231,3 @@ def _tell(value: float | None) -> str:
         if value is None or value == float("inf")
         else f"test perplexity {value:.2f}"
     )
-
-
-def _keep_memory() -> None:
-    """Let glibc keep freed blocks: large CPU tensors otherwise fault their pages in anew at every step."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def _quieten() -> None:
-    """Lightning's banners and hints that do not concern a user of this program."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*isinstance\\(treespec, LeafSpec\\).*", ".*litlogger.*",
-                    ".*Checkpoint directory.*", ".*logging interval.*"):  # fmt: skip
-        warnings.filterwarnings("ignore", message)

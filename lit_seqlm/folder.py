@@ -38,7 +38,7 @@ def earlier(folder: Path, resume: str, config_hash: str) -> dict[str, Any] | Non
     if record["config_hash"] != config_hash:
         raise UserError(
             f"{shown(folder)} holds a run of another config (hash {record['config_hash']}, now {config_hash}): "
-            "the experiment has changed since. Give it another name=, or resume=never to keep that run "
+            "the experiment or its text has changed since. Give it another name=, or resume=never to keep that run "
             "aside and start anew."
         )
     return record
@@ -76,12 +76,14 @@ def recorded(result: Result, folder: Path) -> Iterator[None]:
     except DivergedError as error:
         result.status, result.error = "diverged", str(error)
         raise
-    except (SIGTERMException, KeyboardInterrupt, SystemExit):
+    except (SIGTERMException, KeyboardInterrupt, SystemExit) as stop:
         result.status, result.error = (
             "interrupted",
             "stopped from outside; the same command continues",
         )
         log.warning("%s: stopped from outside; the same command continues.", shown(folder))
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning made a SystemExit of Ctrl-C
+            raise KeyboardInterrupt from None
         raise
     except OSError as error:
         result.status, result.error = "failed", str(error)

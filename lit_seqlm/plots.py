@@ -21,33 +21,32 @@ def read_history(path: Path) -> dict[str, list[float]]:
 
 
 def curves(histories: Mapping[str, History], metric: str = "ppl") -> Figure:
-    """Training and validation of one metric, and the learning rate, for each named run."""
+    """Training and validation of one metric for each named run, and its learning rate if it ever moves."""
     figure = Figure(figsize=WIDE, layout="constrained")
-    quality, rate = figure.subplots(1, 2, width_ratios=[2, 1])
-    for color, (name, history) in enumerate(histories.items()):
+    moves = any(len(set(history["lr"])) > 1 for history in histories.values())
+    quality, *rates = figure.subplots(
+        1, 1 + moves, width_ratios=[2, 1][: 1 + moves], squeeze=False
+    )[0]
+    if len(histories) == 1:
+        figure.suptitle(next(iter(histories)))
+    for number, (name, history) in enumerate(histories.items()):
+        epochs, color = history["epoch"], f"C{number}"
         for stage, line in (("train", "--"), ("val", "-")):
-            if f"{stage}/{metric}" in history:
+            if values := history.get(f"{stage}/{metric}"):
                 label = f"{name}, {stage}" if len(histories) > 1 else stage
-                quality.plot(
-                    history["epoch"],
-                    history[f"{stage}/{metric}"],
-                    line,
-                    color=f"C{color}",
-                    marker=".",
-                    label=label,
-                )
-        rate.plot(
-            history["epoch"], history["lr"], color=f"C{color}", marker=".", drawstyle="steps-mid"
-        )
+                quality.plot(epochs, values, line, color=color, marker=".", label=label)
+        for rate in rates:
+            rate.plot(epochs, history["lr"], color=color, marker=".", drawstyle="steps-mid")
     quality.set(
         xlabel="epoch", ylabel={"ppl": "perplexity", "nll": "nats per token"}.get(metric, metric)
     )
     quality.set_yscale("log")
     _plain_ticks(quality)
     quality.legend(frameon=False)
-    rate.set(xlabel="epoch", ylabel="learning rate")
-    rate.set_ylim(bottom=0)
-    for axes in (quality, rate):
+    for rate in rates:
+        rate.set(xlabel="epoch", ylabel="learning rate")
+        rate.set_ylim(bottom=0)
+    for axes in (quality, *rates):
         _finish(axes)
         axes.xaxis.get_major_locator().set_params(integer=True)
     return figure
@@ -57,6 +56,8 @@ def embedding(geometries: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
     """For each named run, its (nearest-neighbour distances, singular values)."""
     figure = Figure(figsize=WIDE, layout="constrained")
     near, spectrum = figure.subplots(1, 2)
+    if len(geometries) == 1:
+        figure.suptitle(f"output embedding of {next(iter(geometries))}")
     for name, (distances, singular) in geometries.items():
         ordered = distances.sort().values.cpu()
         label = name if len(geometries) > 1 else None

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import resource
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -95,33 +94,6 @@ def git_state() -> tuple[str, bool]:
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown", False
-
-
-def device_name(accelerator: str) -> str:
-    """The machine in words: what the numbers were computed on."""
-    import torch
-
-    if accelerator == "cuda":
-        return torch.cuda.get_device_name()
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.split(":", 1)[1].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if "model name" in line
-        ]
-        model = names[0] if names else model
-    return f"{accelerator}: {model}, {torch.get_num_threads()} threads"
-
-
-def peak_memory_mb(accelerator: str) -> float:
-    """Most memory this process has held: of the device if it is one, else resident."""
-    import torch
-
-    if accelerator == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """Measuring against a peer: by turns, in processes of their own, so that a busy machine slows both alike."""
 
-import ctypes
 import multiprocessing
 import resource
 import time
@@ -13,7 +12,8 @@ from typing import NamedTuple
 import torch
 from rich.progress import track
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+from lit_seqlm import process
+
 CONTEXT = multiprocessing.get_context("forkserver")
 ENOUGH = 3  # repetitions, where time is short
 PAUSE = 0.02  # seconds between turns, in which the last one's threads stop spinning
@@ -66,17 +66,6 @@ def spread(values: list[float]) -> tuple[float, float]:
     return deciles[0], deciles[-1]
 
 
-def keep_freed_memory() -> bool:
-    """What the program does at its start: tell glibc to keep freed blocks for the next tensor."""
-    try:
-        libc = ctypes.CDLL(None)
-        return bool(
-            libc.mallopt(M_MMAP_THRESHOLD, 2**30) & libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        )
-    except (OSError, AttributeError):  # another C library
-        return False
-
-
 class Worker:
     """A process that prepares `make(*args)` once and does it whenever called."""
 
@@ -102,7 +91,7 @@ def _serve(
 ) -> None:
     torch.set_num_threads(threads)
     if keep_memory:
-        keep_freed_memory()
+        process.keep_memory()
     work = make(*args)
     pipe.send(True)
     while pipe.recv():

@@ -11,13 +11,14 @@ import lightning
 import torch
 import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
-from measure import Comparison, keep_freed_memory
+from measure import Comparison
 from rich.progress import Progress
 from torch import Tensor, nn
 
 from lit_seqlm.config import build, register
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.engine import Assembled, assemble
+from lit_seqlm.process import keep_memory
 from lit_seqlm.regularizer.none import NoRegularizer
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -39,7 +40,7 @@ def program(
     register()
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         cfg = compose("config", overrides=overrides)
-    return assemble(cfg), cfg
+    return assemble(cfg, build(cfg.data)), cfg
 
 
 class BareLoop:
@@ -122,7 +123,7 @@ class Alternate(Turns):
 
 def whole_step(quick: bool) -> tuple[list[Comparison], dict[str, float]]:
     """At PTB's size, and with a model so small that only the overhead is left."""
-    keep_freed_memory()  # for the bare loops too, although they would not have it
+    keep_memory()  # for the bare loops too, although they would not have it
     turns = _against_bare("training step", PTB_SIZE, 3 if quick else 30, 4)
     tiny = _against_bare("overhead of the program", TINY, 5 if quick else 20, 50)
     rows = [
@@ -154,7 +155,7 @@ def _against_bare(
 
 
 def adversarial_step(quick: bool) -> list[Comparison]:
-    keep_freed_memory()
+    keep_memory()
     block, blocks = 4, 2 * ((3 if quick else 40) + 1)
     with tempfile.TemporaryDirectory() as folder, Progress() as progress:
         whole, _ = program(folder, blocks * block, PTB_SIZE, "adversarial")

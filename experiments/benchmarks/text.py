@@ -27,14 +27,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from lit_seqlm.results import device_name, git_state, write_atomically
+from lit_seqlm.process import device_name
+from lit_seqlm.results import git_state, write_atomically
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PARTS = ("step", "margin", "loss", "startup", "alloc")
 STARTUP_TARGET = 1.5  # seconds more than importing Hydra
 PACKAGES = ("torch", "lightning", "hydra-core", "numpy")
-PRELOAD = ["torch", "rich.progress", "lit_seqlm.model.layers.fused_nll", "lit_seqlm.results"]
+PRELOAD = ["torch", "rich.progress", "lit_seqlm.model.layers.fused_nll", "lit_seqlm.process"]
 console = Console(width=None if sys.stdout.isatty() else 160)
 
 

@@ -30,11 +30,12 @@ class Geometry(lightning.Callback):
 
     def __init__(self, folder: str, num_rows: int):
         self.folder, self.num_rows = Path(folder), num_rows
+        self.title = "/".join(self.folder.parts[-2:])  # name and seed
 
     def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         history = self.folder / "history.csv"
         if history.exists() and trainer.is_global_zero:
-            self._show(trainer, "curves", plots.curves({"run": plots.read_history(history)}))
+            self._show(trainer, "curves", plots.curves({self.title: plots.read_history(history)}))
         weight_VD = getattr(getattr(pl_module.model, "output_embedding", None), "weight", None)
         if weight_VD is None:
             return
@@ -49,7 +50,7 @@ class Geometry(lightning.Callback):
             }
         )
         if trainer.is_global_zero:
-            self._show(trainer, "embedding", plots.embedding({"run": (distances_Q, singular)}))
+            self._show(trainer, "embedding", plots.embedding({self.title: (distances_Q, singular)}))
 
     def _show(self, trainer: lightning.Trainer, name: str, figure: Figure) -> None:
         path = self.folder / "plots" / f"{name}.png"

@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_seqlm.optim.ntasgd import nonmonotone
 
@@ -24,7 +25,7 @@ class NonMonotoneStop(Callback):
         self.history: list[float] = []
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        if trainer.sanity_checking:
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         value = float(trainer.callback_metrics[self.monitor])
         if nonmonotone(self.history, value, self.patience):

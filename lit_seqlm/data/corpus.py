@@ -26,6 +26,9 @@ class TextSource(Protocol):
 
     name: str
 
+    def digest(self) -> str:
+        """Empty where name and options alone say which text it is."""
+
     def fetch(self) -> None: ...
 
     def lines(self, split: str) -> Iterator[str]: ...
@@ -58,6 +61,9 @@ class Corpus:
         for split, path in paths.items():
             self._verify(split, path)
         self.paths = paths
+
+    def digest(self) -> str:
+        return ""  # the manifest vouches for it
 
     def lines(self, split: str) -> Iterator[str]:
         self.fetch()

@@ -1,5 +1,6 @@
 """Downloads: whole, verified and in place, or nothing and one message."""
 
+import contextlib
 import logging
 import tempfile
 import zipfile
@@ -38,12 +39,13 @@ def obtain(entry: Entry, data_dir: Path) -> dict[str, Path]:
         return paths
     names = _listed([path.name for path in missing.values()])
     where = next(iter(missing.values())).parent
+    new = [folder for folder in (where, *where.parents) if not folder.exists()]
     try:
         where.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=where, prefix=".download-") as arriving:
             _download(entry, missing, Path(arriving))
     except DownloadError as error:
-        _remove_empty(where, data_dir)
+        _remove_empty(new)
         raise UserError(
             f"data={entry.name}: {names} missing in {where}, and could not be downloaded ({error}).\n"
             f"Get them from {entry.home} and put them there, or let paths.data_dir (or "
@@ -91,11 +93,11 @@ def _first_of(urls: list[str], checksum: str, folder: Path) -> Path:
     raise DownloadError("; ".join(dict.fromkeys(reasons)))
 
 
-def _remove_empty(folder: Path, root: Path) -> None:
-    """Take back the empty folders that a failed download made below the root."""
-    while folder != root and not any(folder.iterdir()):
-        folder.rmdir()
-        folder = folder.parent
+def _remove_empty(folders: list[Path]) -> None:
+    """Take back what a failed download made, innermost first; a folder that holds something stays."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _reason(error: Exception) -> str:

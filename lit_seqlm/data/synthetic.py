@@ -27,6 +27,9 @@ class SyntheticText:
     def fetch(self) -> None:
         """Nothing to fetch."""
 
+    def digest(self) -> str:
+        return ""  # its options say all
+
     def lines(self, split: str) -> Iterator[str]:
         num_words = self.vocab_size - 1
         chain = np.random.default_rng(self.seed).integers(

@@ -82,6 +82,10 @@ class TextData(lightning.LightningDataModule):
         self.shuffle, self.seed = shuffle, seed
         self.streams: dict[str, Tensor] = {}
 
+    def fingerprint(self) -> str:
+        """What tells this text from another under the same name; part of a run's identity."""
+        return self.source.digest()
+
     def prepare_data(self) -> None:
         self.source.fetch()
 

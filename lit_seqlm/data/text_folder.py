@@ -1,9 +1,11 @@
 """Any folder of plain text as a corpus of documents, in order or held out at random."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pooch
 
 from lit_seqlm.data.corpus import SPLITS
 from lit_seqlm.data.lines import read_lines
@@ -79,6 +81,13 @@ class TextFolder:
             return
         self._split_of = self._assign([sum(map(len, lines)) for lines in self._read(found)])
         self._paths = dict.fromkeys(SPLITS, found)
+
+    def digest(self) -> str:
+        """SHA-256 over the files' names and contents: a run on a text that has changed is another run."""
+        total = hashlib.sha256()
+        for path in self._find():
+            total.update(f"{path.name} {pooch.file_hash(str(path))}\n".encode())
+        return total.hexdigest()
 
     def lines(self, split: str) -> Iterator[str]:
         for document in self.documents(split):

@@ -46,6 +46,6 @@ class AWDLSTM(RecurrentLanguageModel):
             words,
             LSTMStack(sizes, LockedDropout(hidden_dropout), weight_dropout),
             output_softmax(words, embedding, cutoffs),
-            input_dropout,
-            output_dropout,
+            LockedDropout(input_dropout),
+            LockedDropout(output_dropout),
         )

@@ -1,16 +1,13 @@
 """LSTM language model with plain dropout (Zaremba, Sutskever and Vinyals, 2014)."""
 
-# B = sequences, T = tokens, D = hidden size
-
-from torch import Tensor, nn
+from torch import nn
 
 from lit_seqlm.model.layers.dropout import DroppedEmbedding
-from lit_seqlm.model.layers.recurrent import LSTMStack, LSTMState, detach_state
+from lit_seqlm.model.layers.recurrent import LSTMStack, RecurrentLanguageModel
 from lit_seqlm.model.layers.softmax import output_softmax
-from lit_seqlm.model.output import Output
 
 
-class LSTMLanguageModel(nn.Module):
+class LSTMLanguageModel(RecurrentLanguageModel):
     """Embedding, LSTM layers, softmax; dropout on the embedding and after every layer, never in the recurrence.
 
     Args:
@@ -33,20 +30,14 @@ class LSTMLanguageModel(nn.Module):
         init_range: float | None,
         cutoffs: list[int] | None,
     ):
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.embedding = DroppedEmbedding(vocab_size, hidden_size)
-        self.lstm = LSTMStack([hidden_size] * (num_layers + 1), between=self.dropout)
-        self.output_embedding = output_softmax(self.embedding, embedding, cutoffs)
+        words, plain = DroppedEmbedding(vocab_size, hidden_size), nn.Dropout(dropout)
+        super().__init__(
+            words,
+            LSTMStack([hidden_size] * (num_layers + 1), between=plain),
+            output_softmax(words, embedding, cutoffs),
+            plain,
+            plain,
+        )
         if init_range is not None:
             for parameter in self.parameters():
                 nn.init.uniform_(parameter, -init_range, init_range)
-
-    def forward(self, tokens_BT: Tensor, state: LSTMState | None = None) -> Output:
-        embedded_BTD = self.dropout(self.embedding(tokens_BT))
-        raw_BTD, state = self.lstm(embedded_BTD, state)
-        return Output(self.dropout(raw_BTD), state, raw_BTD)
-
-    @staticmethod
-    def detach(state: LSTMState) -> LSTMState:
-        return detach_state(state)

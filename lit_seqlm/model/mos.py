@@ -44,6 +44,6 @@ class MixtureOfSoftmaxesLSTM(RecurrentLanguageModel):
             words,
             LSTMStack(sizes, LockedDropout(hidden_dropout), weight_dropout),
             MixtureOfSoftmaxes(vocab_size, last_size, num_experts, latent_dropout, tied_to=words),
-            input_dropout,
-            output_dropout,
+            LockedDropout(input_dropout),
+            LockedDropout(output_dropout),
         )

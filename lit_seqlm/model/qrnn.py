@@ -40,6 +40,6 @@ class QRNNLanguageModel(RecurrentLanguageModel):
             words,
             QRNNStack(sizes, LockedDropout(hidden_dropout), weight_dropout),
             output_softmax(words, embedding, cutoffs),
-            input_dropout,
-            output_dropout,
+            LockedDropout(input_dropout),
+            LockedDropout(output_dropout),
         )

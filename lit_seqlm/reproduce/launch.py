@@ -48,6 +48,8 @@ def launch(
                 waiting.remove(job)
                 if not _settled(job, outcome, finished):  # another row may ask for the same run
                     running[job] = start(job, num_parallel)
+                    told = f"{job.title}: started, its log is {job.folder / LOG}"
+                    console.print(told, highlight=False, soft_wrap=True)
             done = len(outcome.ended) - (len(jobs) - bar.tasks[task].total)  # type: ignore[operator]
             bar.update(task, completed=done, description=", ".join(job.title for job in running))
             for job in [job for job, process in running.items() if process.poll() is not None]:

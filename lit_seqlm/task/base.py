@@ -4,13 +4,14 @@
 
 import logging
 import math
-import time
 from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor, nn
 
+from lit_seqlm.checkpoint import random_state, set_random_state
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.errors import DivergedError
 from lit_seqlm.metrics.perplexity import Perplexity, exp
@@ -18,6 +19,7 @@ from lit_seqlm.model.output import Output
 from lit_seqlm.objective.causal_lm import CausalLM
 from lit_seqlm.objective.loss import Loss
 from lit_seqlm.regularizer.none import NoRegularizer
+from lit_seqlm.task.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ class SequenceTask(lightning.LightningModule):
             {f"{stage}_metric": Perplexity(unknown_id) for stage in ("train", "val", "test")}
         )
         self.states: dict[str, Any] = {}
-        self.num_tokens, self.started, self.train_seconds = 0, time.monotonic(), 0.0
+        self.num_tokens, self.clock = 0, Stopwatch()  # of training alone
 
     def forward(self, tokens_BT: Tensor, state: Any = None) -> Any:
         return self.model(tokens_BT, state)
@@ -107,6 +109,23 @@ class SequenceTask(lightning.LightningModule):
         }
         metric.reset()
         return values
+
+    def unfinished(self) -> dict[str, Any]:
+        """What an epoch stopped midway needs to go on: random numbers, carried state, sums so far."""
+        metric = self._metric("train")
+        return {
+            "rng": random_state(),
+            "state": self.states.get("train"),
+            "metric": {name: getattr(metric, name).clone() for name in metric._defaults},
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Put back what `unfinished` gave."""
+        set_random_state(saved["rng"])
+        on_device = move_data_to_device(saved, self.device)
+        self.states["train"] = on_device["state"]
+        for name, value in on_device["metric"].items():
+            setattr(self._metric("train"), name, value)
 
     def check_finite(self) -> None:
         """Raise DivergedError if the epoch's mean loss so far is no number, or one whose perplexity is none."""

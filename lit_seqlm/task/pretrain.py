@@ -1,17 +1,14 @@
 """Train a language model, keep the best weights by validation, score them exactly."""
 
 import math
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning
-from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lit_seqlm.callbacks.checkpoints import RunCheckpoint
-from lit_seqlm.checkpoint import random_state, set_random_state
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.errors import UserError
 from lit_seqlm.objective.causal_lm import CausalLM
@@ -31,6 +28,8 @@ class Pretrain(SequenceTask):
         optimizer: called with the parameters.
         scheduler: when and how the learning rate moves.
         monitor: which validation number picks the best weights; lower is better.
+        validate_first: the weights it starts from are the first candidates for the best, as in the
+            fine-tuning rounds of Merity et al. 2018.
     """
 
     def __init__(
@@ -43,10 +42,11 @@ class Pretrain(SequenceTask):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         scheduler: Schedule,
         monitor: str,
+        validate_first: bool,
     ):
         super().__init__(model, objective, regularizer, unknown_id)
         self.penalty, self.make_optimizer, self.scheduler = penalty, optimizer, scheduler
-        self.monitor = monitor
+        self.monitor, self.validate_first = monitor, validate_first
         self._resumed: dict[str, Any] = {}
         self._lr_scale = 1.0
 
@@ -59,16 +59,21 @@ class Pretrain(SequenceTask):
             raise UserError(
                 "this callbacks= keeps no best weights to evaluate. Say callbacks=default."
             )
+        if self.validate_first and last is None:
+            trainer.validate(self, datamodule=datamodule, verbose=False)
         trainer.fit(
             self, datamodule=datamodule, ckpt_path=last, weights_only=True if last else None
         )
-        self.train_seconds = time.monotonic() - self.started
+        self.clock.stop()
         best.restore(self)
         selection = {f"best/{self.monitor.replace('/', '_')}": best.best_value}
         return {**self.evaluate(trainer, datamodule), **selection}
 
     def configure_optimizers(self) -> Optimizer:
-        optimizer = self.make_optimizer(self.parameters())
+        try:
+            optimizer = self.make_optimizer(self.parameters())
+        except ValueError as error:  # torch's own words: "Invalid learning rate: -1"
+            raise UserError(f"optimizer: {error}") from error
         self.scheduler.start(optimizer)  # and stepped here: Lightning skips an epoch resumed midway
         return optimizer
 
@@ -99,13 +104,9 @@ class Pretrain(SequenceTask):
         self._lr_scale = batch.lr_scale
 
     def on_train_start(self) -> None:
-        self.started = time.monotonic()
+        self.clock.start()
         if self._resumed:
-            set_random_state(self._resumed["rng"])
-            on_device = move_data_to_device(self._resumed, self.device)
-            self.states["train"] = on_device["state"]
-            for name, value in on_device["metric"].items():
-                setattr(self._metric("train"), name, value)
+            self.restore(self._resumed)
             self.scheduler.load_state_dict(self._resumed["schedule"])
             self._resumed = {}
 
@@ -115,6 +116,7 @@ class Pretrain(SequenceTask):
         self.scheduler.after_epoch(float(self.trainer.callback_metrics.get(self.monitor, math.nan)))
 
     def on_validation_start(self) -> None:
+        self.clock.stop()
         self._swap_average()
 
     def on_validation_epoch_end(self) -> None:
@@ -128,15 +130,10 @@ class Pretrain(SequenceTask):
 
     def on_validation_end(self) -> None:
         self._swap_average()
+        self.clock.start()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        metric = self._metric("train")
-        checkpoint["sequence"] = {
-            "rng": random_state(),
-            "state": self.states.get("train"),
-            "schedule": self.scheduler.state_dict(),
-            "metric": {name: getattr(metric, name).clone() for name in metric._defaults},
-        }
+        checkpoint["sequence"] = {**self.unfinished(), "schedule": self.scheduler.state_dict()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._resumed = checkpoint["sequence"]

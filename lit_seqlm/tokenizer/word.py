@@ -68,11 +68,13 @@ class WordTokenizer:
         """Ids of all lines in one int32 array (N,).
 
         Args:
+            lines: of text; a single string is one line.
             where: names the text if a word is refused.
 
         Raises:
             UserError: at the first word outside the vocabulary, if it has no ``<unk>``.
         """
+        lines = [lines] if isinstance(lines, str) else lines
         return self._pack(lines, _Lookup(self.index, self.index.get(UNK), where))
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -113,6 +113,22 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
         subprocess.run(["umount", str(full.outputs)], check=True)
 
 
+@pytest.mark.slow
+def test_a_fine_tuning_round_that_never_improves_keeps_what_it_started_from(
+    program: Program,
+) -> None:
+    program(*TINY)
+    (origin,) = program.outputs.glob("tiny/*")
+    before, trained = program.results()[0], weights(program)
+    worse = ["optimizer.lr=300", "trainer.gradient_clip_val=null", "task.validate_first=true"]
+    program(*TINY, f"init_from={origin}", "name=round", *worse)
+    (after,) = [record for record in program.results() if record["name"] == "round"]
+    assert after["metrics"]["test/ppl"] == before["metrics"]["test/ppl"]
+    (kept,) = program.outputs.glob("round/*/checkpoints/best.ckpt")
+    for name, tensor in torch.load(kept, weights_only=True)["state_dict"].items():
+        assert torch.equal(tensor, trained[name]), name
+
+
 def test_a_finished_run_is_not_run_again(program: Program) -> None:
     program(*TINY)
     (before,) = program.results()

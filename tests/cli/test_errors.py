@@ -1,5 +1,6 @@
 """The user's mistakes: one or two lines that say what to do, exit status 2, no traceback, nothing lost."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,12 @@ MISTAKES = {
     "evaluation without weights": (["task=evaluate"], "Say init_from=RUN_FOLDER"),
     "a device that is not there": (["trainer.accelerator=gpu"], "trainer=cpu"),
     "an unknown device": (["trainer.accelerator=gpuu"], "cpu"),
+    "a word for a number": (["optimizer.lr=abc"], "optimizer.lr=abc: it takes a number"),
+    "a fraction for a count": (["model.num_layers=1.5"], "it takes a whole number"),
+    "a value that torch refuses": (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
+    "a negative clip": (["trainer.gradient_clip_val=-1"], "a norm is at least 0"),
+    "more devices than one": (["trainer.devices=2"], "runs on one device so far"),
+    "no epochs": (["trainer.max_epochs=0"], "let it run for an epoch"),
     "a folder that cannot be made": (["paths.output_dir=/proc/nothing"], "paths.output_dir=FOLDER"),
 }
 
@@ -68,6 +75,34 @@ def test_divergence_is_recorded_and_nothing_is_overwritten(program: Program) -> 
     )
     (record,) = program.results()
     assert record["status"] == "diverged"
+    again = message(program, *TINY, "optimizer.lr=1e30", "trainer.gradient_clip_val=null")
+    assert "is diverged already" in again
+    assert program.results() == [record]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_with_the_shells_status(program: Program) -> None:
+    process = program.start(*TINY, "trainer.max_epochs=500")
+    while not list(program.outputs.rglob("history.csv")):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "the same command continues" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_a_text_that_changed_is_another_run(program: Program, tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.txt").write_text("\n".join(["one two three\n" * 50] * 20))
+    run = ["data=text_folder", f"data.source.folder={folder}", "model.hidden_size=8", "name=mine"]
+    program(*run)
+    assert "is done already" in program(*run)
+    with (folder / "a.txt").open("a") as file:
+        file.write("\nthree two one\n")
+    assert "its text has changed" in message(program, *run)
 
 
 @pytest.mark.slow

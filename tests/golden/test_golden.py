@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from lit_seqlm.config import register
+from lit_seqlm.config import build, register
 from lit_seqlm.engine import assemble
 
 HERE = Path(__file__).parent
@@ -41,7 +41,8 @@ def loss_after_twenty_steps(name: str, regularizer: str, folder: Path) -> float:
     ]  # fmt: skip
     register()
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        whole = assemble(compose("config", overrides=overrides))
+        cfg = compose("config", overrides=overrides)
+        whole = assemble(cfg, build(cfg.data))
     whole.trainer.fit(whole.task, datamodule=whole.data)
     return float(whole.trainer.callback_metrics["train/nll"])
 

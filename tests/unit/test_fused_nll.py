@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lit_seqlm.model.layers import fused_nll as module
-from lit_seqlm.model.layers.fused_nll import fused_nll, plain_nll
+from lit_seqlm.model.layers.fused_nll import fused_nll
+from lit_seqlm.model.layers.plain_nll import plain_nll
 
 NAMES = ("hidden", "log_prior", "weight", "bias", "margin")
 

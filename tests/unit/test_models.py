@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from lightning.pytorch.trainer.states import TrainerFn, TrainerState
 from torch import Tensor, nn
 
 from lit_seqlm.callbacks.nonmonotone_stop import NonMonotoneStop
@@ -289,6 +290,14 @@ class FakeTrainer:
 
     def __init__(self) -> None:
         self.callback_metrics = {"val/nll": 0.0}
+        self.state = TrainerState(fn=TrainerFn.FITTING)
+
+
+def test_nonmonotone_stop_does_not_count_what_is_validated_before_training() -> None:
+    trainer, stop = FakeTrainer(), NonMonotoneStop("val/nll", patience=2)
+    trainer.state = TrainerState(fn=TrainerFn.VALIDATING)
+    stop.on_validation_end(trainer, None)
+    assert stop.history == []
 
 
 def test_nonmonotone_stop_fires_where_the_rule_says_and_resumes() -> None:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lit_seqlm.errors import UserError
-from lit_seqlm.model.layers.fused_nll import fused_nll, plain_nll
+from lit_seqlm.model.layers.fused_nll import fused_nll
+from lit_seqlm.model.layers.plain_nll import plain_nll
 
 NLL = Callable[..., tuple[Tensor, Tensor]]
 LOSS_PATHS: dict[str, NLL] = {"fused": fused_nll, "plain": plain_nll}

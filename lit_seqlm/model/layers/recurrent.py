@@ -8,22 +8,21 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lit_seqlm.model.layers.dropout import DroppedEmbedding, LockedDropout, drop_weight
+from lit_seqlm.model.layers.dropout import DroppedEmbedding, drop_weight
 from lit_seqlm.model.output import Output
 
-RecurrentState = list[tuple[Tensor, ...]]  # per layer, what it carries to the next segment
-LSTMState = RecurrentState  # h and c of each layer, (1, B, D)
+# What each layer carries to the next segment: h and c (1, B, D) of an LSTM.
+RecurrentState = list[tuple[Tensor, ...]]
 
 
 class RecurrentLanguageModel(nn.Module):
-    """Embedding, recurrent layers, output embedding; in and out dropped alike at every step.
+    """Embedding, recurrent layers, output embedding, with dropout before and after the layers.
 
-    The models of this frame (AWD-LSTM, its mixture of softmaxes, QRNN) differ in their parts only.
+    The models of this frame (LSTM, AWD-LSTM, its mixture of softmaxes, QRNN) differ in their parts only.
 
     Args:
         stack: ``stack(input_BTD, state) -> (last layer's output before dropout, state)``.
-        input_dropout, output_dropout: locked, on embeddings and after the last layer (Merity et al.
-            2018, section 4.2).
+        input_dropout, output_dropout: on embeddings and after the last layer.
     """
 
     def __init__(
@@ -31,13 +30,12 @@ class RecurrentLanguageModel(nn.Module):
         embedding: DroppedEmbedding,
         stack: nn.Module,
         output_embedding: nn.Module,
-        input_dropout: float,
-        output_dropout: float,
+        input_dropout: nn.Module,
+        output_dropout: nn.Module,
     ):
         super().__init__()
         self.embedding, self.stack, self.output_embedding = embedding, stack, output_embedding
-        self.input_dropout = LockedDropout(input_dropout)
-        self.output_dropout = LockedDropout(output_dropout)
+        self.input_dropout, self.output_dropout = input_dropout, output_dropout
 
     def forward(self, tokens_BT: Tensor, state: RecurrentState | None = None) -> Output:
         embedded_BTD = self.input_dropout(self.embedding(tokens_BT))

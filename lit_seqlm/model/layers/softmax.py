@@ -8,7 +8,8 @@
 # B = sequences, T = tokens, N = positions that count, K = experts
 # D = hidden size, E = size of the output embedding, V = vocabulary
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -164,20 +165,12 @@ class AdaptiveSoftmax(nn.Module):
             hidden_ND, head_weight, head_bias, head_targets_N, head_margin, 0.0, path
         )
         clean_nll_N = clean_nll_N.clone()
-        for index, (low, high) in enumerate(
-            zip(self.bounds[1:-1], self.bounds[2:], strict=True), start=1
-        ):
+        for index, (low, weight, bias) in enumerate(self._tails(), start=1):
             rows = (cluster_N == index).nonzero().squeeze(1)
             if len(rows) == 0:
                 continue
             tail_sum, tail_nll = dense_nll(
-                hidden_ND[rows],
-                self.weight[low:high],
-                self.bias[low:high],
-                targets_N[rows] - low,
-                regularizer,
-                0.0,
-                path,
+                hidden_ND[rows], weight, bias, targets_N[rows] - low, regularizer, 0.0, path
             )
             total = total + tail_sum
             clean_nll_N[rows] += tail_nll
@@ -187,12 +180,15 @@ class AdaptiveSoftmax(nn.Module):
         head_size = self.bounds[1]
         head_NV = F.linear(hidden_ND, *self._head()).log_softmax(-1)
         parts = [head_NV[..., :head_size]]
-        for index, (low, high) in enumerate(zip(self.bounds[1:-1], self.bounds[2:], strict=True)):
-            tail_NV = F.linear(hidden_ND, self.weight[low:high], self.bias[low:high]).log_softmax(
-                -1
-            )
+        for index, (_, weight, bias) in enumerate(self._tails()):
+            tail_NV = F.linear(hidden_ND, weight, bias).log_softmax(-1)
             parts.append(tail_NV + head_NV[..., head_size + index, None])
         return torch.cat(parts, dim=-1)
+
+    def _tails(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """First word, rows and biases of each cluster behind the head."""
+        for low, high in pairwise(self.bounds[1:]):
+            yield low, self.weight[low:high], self.bias[low:high]
 
     def _head(self) -> tuple[Tensor, Tensor]:
         head_size = self.bounds[1]

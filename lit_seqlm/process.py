@@ -1,0 +1,65 @@
+"""The process that a run lives in: its device, its memory, what it prints of other libraries."""
+
+import contextlib
+import ctypes
+import logging
+import platform
+import re
+import resource
+import warnings
+from pathlib import Path
+
+import torch
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+def device_name(accelerator: str) -> str:
+    """The machine in words: what the numbers were computed on."""
+    if accelerator == "cuda":
+        return torch.cuda.get_device_name()
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            line.split(":", 1)[1].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if "model name" in line
+        ]
+        model = names[0] if names else model
+    return f"{accelerator}: {model}, {torch.get_num_threads()} threads"
+
+
+def forget_peak_memory() -> None:
+    """Begin anew with the peak, so that a job of a sweep does not report that of the jobs before it."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):  # not Linux
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_mb(accelerator: str) -> float:
+    """Most memory held since `forget_peak_memory`: of the device if it is one, else resident."""
+    if accelerator == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text()).group(1)) / 2**10  # type: ignore[union-attr]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def keep_memory() -> None:
+    """Let glibc keep freed blocks: large CPU tensors otherwise fault their pages in anew at every step."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def quieten() -> None:
+    """Lightning's banners and hints that do not concern a user of this program."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*isinstance\\(treespec, LeafSpec\\).*", ".*litlogger.*",
+                    ".*Checkpoint directory.*", ".*logging interval.*"):  # fmt: skip
+        warnings.filterwarnings("ignore", message)
