@@ -30,12 +30,12 @@ class Perplexity(Metric):
     def update(self, nll_N: Tensor, targets_N: Tensor) -> None:
         nll_N = nll_N.double()
         total, count = nll_N.sum(), nll_N.numel()
-        self.nll_sum += total
-        self.count += count
+        # Not in place: a sum begun in inference mode could not be added to outside of it.
+        self.nll_sum, self.count = self.nll_sum + total, self.count + count
         if self.unknown_id is not None:
             unknown_N = targets_N == self.unknown_id
-            self.known_sum += total - (nll_N * unknown_N).sum()
-            self.known_count += count - unknown_N.sum()
+            self.known_sum = self.known_sum + total - (nll_N * unknown_N).sum()
+            self.known_count = self.known_count + count - unknown_N.sum()
 
     def compute(self) -> dict[str, float]:
         """nll in nats per token, ppl, tokens scored, and where there is an unknown word, the ppl without it."""

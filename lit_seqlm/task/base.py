@@ -74,15 +74,14 @@ class SequenceTask(lightning.LightningModule):
         trainer.test(self, dataloaders=loaders, verbose=False)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         for stage, split in zip(EXACT_SPLITS, ("valid", "test"), strict=True):
-            if metrics.get(f"{stage}/tokens") == len(datamodule.streams[split]) - 1:  # all of it
-                total = metrics[f"{stage}/nll"] * metrics[f"{stage}/tokens"]
-                metrics[f"{stage}/bits_per_byte"] = (
-                    total / math.log(2) / datamodule.num_bytes(split)
-                )
-                # The papers' codes divide N - 1 losses by N; to be compared with their numbers only.
-                metrics[f"{stage}/ppl_official_denominator"] = exp(
-                    total / (metrics[f"{stage}/tokens"] + 1)
-                )
+            scored, whole = metrics.get(f"{stage}/tokens", 0.0), len(datamodule.streams[split]) - 1
+            if scored != whole:
+                log.warning("%s: only %d of %d predictions were scored", split, scored, whole)
+                continue
+            total = metrics[f"{stage}/nll"] * scored
+            metrics[f"{stage}/bits_per_byte"] = total / math.log(2) / datamodule.num_bytes(split)
+            # The papers' codes divide N - 1 losses by N; to be compared with their numbers only.
+            metrics[f"{stage}/ppl_official_denominator"] = exp(total / (scored + 1))
         return metrics
 
     def _step(self, batch: Batch, stage: str) -> tuple[Any, Any]:

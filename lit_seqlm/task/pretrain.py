@@ -61,6 +61,7 @@ class Pretrain(SequenceTask):
             )
         if self.validate_first and last is None:
             trainer.validate(self, datamodule=datamodule, verbose=False)
+            log.info("the weights it starts from: %s %.4f", self.monitor, best.best_value)
         trainer.fit(
             self, datamodule=datamodule, ckpt_path=last, weights_only=True if last else None
         )
