@@ -1,5 +1,6 @@
 """What the READMEs tell a newcomer to type composes, and what they claim is in the result files."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -39,6 +40,41 @@ def test_every_make_target_exists() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
         assert (page.parent / link).exists(), link
+
+
+def test_speed_is_what_the_benchmark_measured() -> None:
+    record = json.loads((ROOT / "experiments/benchmarks/text.json").read_text())
+    assert not record["dirty"]
+    assert not record["quick"]
+    section = README.split("## Speed")[1].split("\n## ")[0]
+    shown = re.findall(r"(\d\.\d\d) \((\d\.\d\d)-(\d\.\d\d)\) \|$", section, re.MULTILINE)
+    measured = [
+        tuple(f"{round(row[key], 2):.2f}" for key in ("ratio", "low", "high"))
+        for row in record["comparisons"]
+        if row["target"]
+    ]
+    assert len(shown) == len(measured)
+    assert sorted(shown) == sorted(measured), sorted(measured)
+    peaks = {round(entry["megabytes"]) for entry in record["peak_memory"]}
+    for number in re.findall(r"([\d,]+)(?: MB| and\n)", section):
+        assert int(number.replace(",", "")) in peaks, number
+
+
+def test_the_demos_output_is_that_of_its_kept_results() -> None:
+    """The block on the first screen, against the result files of the run that it shows."""
+    block = README.split("```")[3]
+    for path in sorted((ROOT / "experiments/demo/results/shown").glob("*.json")):
+        record, row = json.loads(path.read_text()), path.stem.partition("-")[0]
+        metrics = ", ".join(
+            f"{key} {record['metrics'][key]:.2f}" for key in ("test/ppl", "val/ppl")
+        )
+        line = (
+            f"{row}, seed 1: done, {metrics}, {record['wall_seconds']:.0f} s, outputs/demo/seed_1"
+        )
+        assert line in block
+        assert re.search(
+            rf"^ {row} +{record['metrics']['test/ppl']:.2f} \(1\) ", block, re.MULTILINE
+        )
 
 
 def test_numbers_stand_in_a_rendered_page() -> None:
