@@ -8,10 +8,10 @@ RUN := $(VENV)/bin/python
 setup: $(VENV)/.done
 
 $(VENV)/.done: pyproject.toml
-	@echo "installing into $(VENV), once: torch and the rest, some minutes"
+	@echo "installing torch and the rest into $(VENV), once; this takes some minutes and says nothing"
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --quiet --editable ".[dev]"
+	$(RUN) -m pip install -qq --upgrade pip
+	$(RUN) -m pip install -qq --editable ".[dev]"
 	touch $@
 
 demo: setup

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from lit_seqlm.reproduce.plan import FINISHED, Job, state
 from lit_seqlm.results import read_result
@@ -51,7 +52,8 @@ def launch(
                     told = f"{job.title}: started, its log is {job.folder / LOG}"
                     console.print(told, highlight=False, soft_wrap=True)
             done = len(outcome.ended) - (len(jobs) - bar.tasks[task].total)  # type: ignore[operator]
-            bar.update(task, completed=done, description=", ".join(job.title for job in running))
+            news = "; ".join(f"{job.row}: {_last_line(job.folder / LOG)[:60]}" for job in running)
+            bar.update(task, completed=done, description=news)
             for job in [job for job, process in running.items() if process.poll() is not None]:
                 _end(job, running.pop(job).returncode, outcome, console)
                 _settled(job, outcome, finished)
@@ -130,12 +132,13 @@ def _drop_blocked(waiting: list[Job], outcome: Outcome, console: Console) -> Non
 
 def _progress(console: Console) -> Progress:
     columns = (
-        BarColumn(),
+        BarColumn(bar_width=10),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1)),
     )
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    shown = console.is_terminal
+    return Progress(*columns, console=console, transient=True, disable=not shown, expand=True)
 
 
 @contextmanager
