@@ -63,7 +63,9 @@ def test_speed_is_what_the_benchmark_measured() -> None:
 def test_the_demos_output_is_that_of_its_kept_results() -> None:
     """The block on the first screen, against the result files of the run that it shows."""
     block = README.split("```")[3]
-    for path in sorted((ROOT / "experiments/demo/results/shown").glob("*.json")):
+    paths = sorted((ROOT / "experiments/demo/results/shown").glob("*.json"))
+    assert len(paths) == 2
+    for path in paths:
         record, row = json.loads(path.read_text()), path.stem.partition("-")[0]
         metrics = ", ".join(
             f"{key} {record['metrics'][key]:.2f}" for key in ("test/ppl", "val/ppl")
