@@ -15,7 +15,7 @@ from lit_seqlm.config import did_you_mean
 from lit_seqlm.errors import UserError
 from lit_seqlm.reproduce.checks import check_paper
 from lit_seqlm.reproduce.launch import launch
-from lit_seqlm.reproduce.plan import Job, output_root, plan, state
+from lit_seqlm.reproduce.plan import Job, is_stale, output_root, plan, state
 from lit_seqlm.reproduce.records import keep, load_records
 from lit_seqlm.reproduce.render import markdown, terminal
 from lit_seqlm.reproduce.table import PAPER_FILE, Row, Table, load_paper, load_table
@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
         "launch", parents=[common], help="run what is missing and keep the results"
     )
     starts.add_argument("--jobs", type=int, default=1, help="runs at once; they share the cores")
+    starts.add_argument("--trainer", help="where they run: cpu or gpu, an option of conf/trainer")
     starts.add_argument(
         "--dry-run", action="store_true", help="only list the commands and their folders"
     )
@@ -80,11 +81,16 @@ def run_launch(options: argparse.Namespace) -> int:
     for table in tables:
         rows = rows_of(table, options, default_scale="reduced")
         jobs = plan(table, rows, output_root())
+        more = (f"trainer={options.trainer}",) if options.trainer else ()
+        if any(row.scale == "paper" for row in rows) and not more and not options.dry_run:
+            raise UserError(
+                f"{table.name}: these rows are at the paper's scale. Say --trainer gpu (or --trainer cpu)."
+            )
         if options.dry_run:
             for job in jobs:
-                print(f"python run.py {shlex.join(job.command)}   # {job.folder}")
+                print(f"python run.py {shlex.join([*job.command, *more])}   # {job.folder}")
             continue
-        problems += run_jobs(table, jobs, options.jobs)
+        problems += run_jobs(table, jobs, options.jobs, more)
         if options.print:
             console.print(terminal(table, load_records(table)))
             tell_where(jobs)
@@ -93,8 +99,17 @@ def run_launch(options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def run_jobs(table: Table, jobs: list[Job], num_parallel: int) -> list[str]:
+def run_jobs(table: Table, jobs: list[Job], num_parallel: int, more: tuple[str, ...]) -> list[str]:
     """Launch, and keep each result as soon as it is there."""
+    stale = [job for job in jobs if is_stale(job)]
+    if stale:
+        raise UserError(
+            "\n".join(
+                f"{job.title}: {job.folder} holds a run of another recipe than today's."
+                for job in stale
+            )
+            + "\nMove these folders away, then launch again."
+        )
     problems = []
 
     def finished(job: Job) -> None:
@@ -103,7 +118,7 @@ def run_jobs(table: Table, jobs: list[Job], num_parallel: int) -> list[str]:
         except UserError as error:
             problems.append(str(error))
 
-    return launch(jobs, num_parallel, console, finished).problems + problems
+    return launch(jobs, num_parallel, console, finished, more).problems + problems
 
 
 def run_status(options: argparse.Namespace) -> int:
@@ -120,7 +135,8 @@ def run_status(options: argparse.Namespace) -> int:
             for seed in row.seeds if row.experiment else ():
                 job = jobs[row.id, seed]
                 kept = "yes" if table.results == "committed" and seed in records[row.id] else "-"
-                grid.add_row(row.id, str(seed), state(job.folder), kept, str(job.folder))
+                here = "of another recipe" if is_stale(job) else state(job.folder)
+                grid.add_row(row.id, str(seed), here, kept, str(job.folder))
         console.print(grid)
     return 0
 
@@ -180,8 +196,8 @@ def rows_of(
     rows = [row for row in table.rows if scale in (None, row.scale)]
     if default_scale and not any(row.experiment for row in rows):
         raise UserError(
-            f"{table.name} has nothing to run at this scale. Say --row ID, or --scale paper, "
-            "which is meant for a GPU."
+            f"{table.name} has nothing to run at this scale. Say --row ID, or --scale paper "
+            "--trainer gpu."
         )
     return rows
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pooch
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import nn
@@ -157,10 +158,8 @@ def check_vocabulary(checkpoint: dict[str, Any], tokenizer: Any, what: str) -> N
         )
 
 
-def origin_of(checkpoint: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Name, seed, epoch and selection value of the run that a checkpoint comes from."""
-    if checkpoint is None:
-        return None
+def origin_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Name, seed, epoch and selection value of the run that a checkpoint comes from, and the file's digest."""
     config = checkpoint["config"]
     monitor = config.get("monitor", "val/nll")
     found = {
@@ -168,6 +167,7 @@ def origin_of(checkpoint: dict[str, Any] | None) -> dict[str, Any] | None:
         "seed": config["seed"],
         "epoch": checkpoint.get("epoch"),
         monitor: checkpoint.get(monitor),
+        "sha256": pooch.file_hash(str(path)),
     }
     return {key: value for key, value in found.items() if value is not None}
 

@@ -1,11 +1,11 @@
 """From the command line to the engine and back: one message for the user's mistakes, the traceback for ours."""
 
+import errno
 import math
 import re
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,10 +14,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lit_seqlm.config import did_you_mean
+from lit_seqlm.config import CONF, did_you_mean
 from lit_seqlm.errors import DivergedError, UserError
 
-CONF = Path(__file__).parents[1] / "conf"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _unfinished_jobs: dict[str, list[str]] = {}  # how they ended: which they were
 
 
@@ -51,10 +51,11 @@ def guard(main: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)  # the run has said what to do
     except OSError as error:  # Hydra makes the run's folder before the engine is asked
-        if error.filename is None:
+        if error.filename is None and error.errno not in FULL:
             raise
+        where = error.filename or "the run's folder"
         sys.stderr.write(
-            f"{error.filename}: {error.strerror}. Choose another place: paths.output_dir=FOLDER.\n"
+            f"{where}: {error.strerror}. Make room, or choose another place: paths.output_dir=FOLDER.\n"
         )
         sys.exit(2)
     for ended, jobs in _unfinished_jobs.items():

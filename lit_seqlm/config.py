@@ -6,6 +6,7 @@ import inspect
 import os
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -13,13 +14,16 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from lit_seqlm.errors import UserError
 
+CONF = Path(__file__).parents[1] / "conf"
 # Overrides that cannot change a run's numbers, so they do not name its folder.
-NOT_IDENTITY = ("experiment=", "seed=", "name=", "logger", "paths", "hydra", "resume", "tags", "scale=",
-                "trainer.devices", "trainer.enable_", "callbacks.progress", "callbacks.checkpoint.every")  # fmt: skip
+NOT_IDENTITY = ("experiment=", "seed=", "name=", "logger", "paths", "hydra", "resume", "tags", "scale=", "trainer=",
+                "trainer.devices", "trainer.accelerator", "trainer.enable_", "callbacks.progress",
+                "callbacks.checkpoint.every")  # fmt: skip
 # Sections of the config that decide the numbers, and keys in them that only say where things are.
-NUMBERS = ("seed", "init_from", "data", "model", "objective", "regularizer", "penalty", "cache", "task", "optimizer",
-           "scheduler", "trainer")  # fmt: skip
-PLACES = {"data_dir", "default_root_dir", "devices", "enable_progress_bar", "accelerator"}
+NUMBERS = ("seed", "data", "model", "objective", "regularizer", "penalty", "cache", "task", "optimizer",
+           "scheduler", "trainer", "callbacks")  # fmt: skip
+PLACES = {"data_dir", "folder", "default_root_dir", "devices", "enable_progress_bar", "accelerator", "progress",
+          "every_seconds"}  # fmt: skip
 
 
 class Scale(Enum):
@@ -58,6 +62,8 @@ class RunConfig:
     scale: Scale = Scale.reduced
     monitor: str = "val/nll"
     init_from: str | None = None
+    needs_weights: bool = False
+    run_id: str = ""
     resume: Resume = Resume.auto
     tags: list[str] = field(default_factory=list)
 
@@ -73,17 +79,22 @@ def register() -> None:
 def run_folder(name: str, seed: int, overrides: Any) -> str:
     """A run's folder: name, seed, and a hash of the overrides that can change its numbers."""
     given = [str(override).lstrip("+~") for override in overrides]
-    origin = next((o.removeprefix("init_from=") for o in given if o.startswith("init_from=")), None)
-    task = next((o.removeprefix("task=") for o in given if o.startswith("task=")), None)
-    if origin and task and not any(o.startswith(("name=", "experiment=")) for o in given):
-        parts = [
-            part
-            for part in origin.rstrip("/").split("/")
-            if part != "checkpoints" and not part.endswith(".ckpt")
-        ]
-        name = f"{parts[-2] if len(parts) > 1 else name}_{task}"
     kept = sorted(override for override in given if not override.startswith(NOT_IDENTITY))
-    return f"{name}/" + "-".join([f"seed_{seed}", *[short_hash("|".join(kept))] * bool(kept)])
+    parts = [f"seed_{seed}", *[short_hash("|".join(kept))] * bool(kept)]
+    return f"{run_name(name, given)}/" + "-".join(parts)
+
+
+def run_name(name: str, overrides: Any) -> str:
+    """A run's name; what another task makes of a run's weights is named after that run."""
+    given = dict(str(override).lstrip("+~").partition("=")[::2] for override in overrides)
+    if "init_from" not in given or "task" not in given or given.keys() & {"name", "experiment"}:
+        return name
+    parts = [
+        part
+        for part in given["init_from"].rstrip("/").split("/")
+        if part != "checkpoints" and not part.endswith(".ckpt")
+    ]
+    return f"{parts[-2] if len(parts) > 1 else name}_{given['task']}"
 
 
 def short_hash(text: str) -> str:
@@ -118,6 +129,11 @@ def build(node: Any, **parts: Any) -> Any:
 def accepted(node: Any) -> set[str]:
     """Names of the parameters of a node's target."""
     return set(inspect.signature(target(node)).parameters)
+
+
+def config_hash(cfg: DictConfig) -> str:
+    """Of all that decides a run's numbers, but for the text and the weights that it starts from."""
+    return short_hash(repr(sorted(numbers(cfg).items())))
 
 
 def numbers(cfg: DictConfig) -> dict[str, Any]:

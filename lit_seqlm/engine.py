@@ -2,6 +2,7 @@
 
 import logging
 import random
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
+from lit_seqlm import recipe
 from lit_seqlm.check import check
 from lit_seqlm.checkpoint import (
     AtomicCheckpointIO,
@@ -22,7 +24,7 @@ from lit_seqlm.checkpoint import (
     read_checkpoint,
     resumable,
 )
-from lit_seqlm.config import Resume, Scale, accepted, build, numbers, short_hash
+from lit_seqlm.config import Resume, accepted, build, config_hash, run_name
 from lit_seqlm.errors import DivergedError, UserError
 from lit_seqlm.folder import duration, earlier, locked, recorded, shown
 from lit_seqlm.process import device_name, forget_peak_memory, keep_memory, peak_memory_mb, quieten
@@ -52,33 +54,33 @@ def run(cfg: DictConfig) -> float | None:
     folder = Path(hydra.runtime.output_dir)
     quieten()
     keep_memory()
-    origin = read_checkpoint(find_checkpoint(cfg.init_from)) if cfg.init_from else None
-    _inherit(cfg, origin, list(hydra.overrides.task))
+    overrides = list(hydra.overrides.task)
+    source = find_checkpoint(cfg.init_from) if cfg.init_from else None
+    origin = read_checkpoint(source) if source else None
+    recipe.inherit(cfg, origin, overrides)
     check(cfg, INJECTED)
     data = build(cfg.data)
+    identity = {
+        "config_hash": config_hash(cfg),
+        "text": data.fingerprint(),
+        "origin": origin_of(origin, source) if origin and source else None,
+    }
     with locked(folder):
-        config_hash = short_hash(repr(sorted(numbers(cfg).items())) + data.fingerprint())
-        found = earlier(folder, cfg.resume.value, config_hash)
-        if found and found["status"] == "diverged":
-            raise DivergedError(
-                f"{shown(folder)} is diverged already: {found['error']} resume=never runs it again."
-            )
-        if found and found["status"] == "done":
-            value = _headline(found["metrics"])
-            log.info(
-                "%s is done already: %s. resume=never runs it again.", shown(folder), _tell(value)
-            )
-            return value
+        found = earlier(folder, cfg.resume.value, identity)
+        if found and _finished(found, folder):
+            return _headline(found["metrics"])
+        cfg.name = run_name(cfg.name, overrides)
+        cfg.run_id = found["run_id"] if found else secrets.token_hex(4)
         result = Result(
             name=cfg.name,
             seed=cfg.seed,
-            overrides=list(hydra.overrides.task),
-            config_hash=config_hash,
-            scale=_scale(cfg, list(hydra.overrides.task)),
-            origin=origin_of(origin),
+            run_id=cfg.run_id,
+            overrides=overrides,
+            scale=recipe.scale(cfg, overrides),
             init_from=cfg.init_from,
             attempts=found["attempts"] + 1 if found else 1,
             wall_seconds=found["wall_seconds"] if found else 0.0,
+            **identity,
         ).stamp()
         log.info("%s, seed %d, in %s", cfg.name, cfg.seed, shown(folder))
         with recorded(result, folder):
@@ -102,11 +104,9 @@ def assemble(cfg: DictConfig, data: Any, origin: dict[str, Any] | None = None) -
     random.seed(cfg.seed)
     torch.manual_seed(cfg.seed)
     deterministic: Any = torch.utils.deterministic
-    deterministic.fill_uninitialized_memory = (
-        False  # costs 1.5 % of a step; nothing unwritten is read
-    )
+    deterministic.fill_uninitialized_memory = False  # 1.5 % of a step; all is written
     trainer = _trainer(cfg)
-    if origin and _task_class(cfg).inherits:
+    if origin and recipe.inherits(cfg):
         data.tokenizer.load_state_dict(origin["tokenizer"])
     data.prepare_data()
     data.setup()
@@ -173,52 +173,16 @@ def _trainer(cfg: DictConfig) -> lightning.Trainer:
     return trainer
 
 
-def _inherit(cfg: DictConfig, origin: dict[str, Any] | None, overrides: list[str]) -> None:
-    """For tasks on a trained model: take its model, objective and data unless the command line says otherwise."""
-    groups = _task_class(cfg).inherits
-    if not groups:
-        return
-    if origin is None:
-        raise UserError(
-            f"task={HydraConfig.get().runtime.choices['task']} needs trained weights. Say init_from=RUN_FOLDER."
+def _finished(found: dict[str, Any], folder: Path) -> bool:
+    """Whether there is nothing left to do; says so."""
+    if found["status"] == "diverged":
+        raise DivergedError(
+            f"{shown(folder)} is diverged already: {found['error']} resume=never runs it again."
         )
-    keys = {
-        override.lstrip("+~").partition("=")[0]: override.partition("=")[2]
-        for override in overrides
-    }
-    with open_dict(cfg):
-        for group in groups:
-            if group in keys or ("experiment" in keys and group != "model"):
-                continue
-            cfg[group] = OmegaConf.create(origin["config"][group])
-            for key, value in keys.items():
-                if key.startswith(f"{group}."):
-                    OmegaConf.update(cfg, key, OmegaConf.create(f"value: {value}").value)
-        if not any(key.startswith(("data.tokenizer", "tokenizer@")) for key in keys):
-            cfg.data.tokenizer = origin["config"]["data"][
-                "tokenizer"
-            ]  # other text, read the same way
-        if "data_dir" in cfg.data.source and "data.source.data_dir" not in keys:
-            cfg.data.source.data_dir = cfg.paths.data_dir
-
-
-def _scale(cfg: DictConfig, overrides: list[str]) -> str:
-    """What the record says: a paper's recipe cut short is no longer at the paper's scale."""
-    cut = [
-        o
-        for o in overrides
-        if o.lstrip("+~").startswith(("trainer.max_", "trainer.limit_", "data="))
-    ]
-    if cfg.scale == Scale.paper and cut:
-        log.warning("%s: recorded as scale=reduced, not the paper's", ", ".join(cut))
-        return Scale.reduced.value
-    return cfg.scale.value
-
-
-def _task_class(cfg: DictConfig) -> Any:
-    from hydra.utils import get_class
-
-    return get_class(cfg.task._target_)
+    if found["status"] == "done":
+        value = _tell(_headline(found["metrics"]))
+        log.info("%s is done already: %s. resume=never runs it again.", shown(folder), value)
+    return found["status"] == "done"
 
 
 def _headline(metrics: dict[str, float]) -> float | None:

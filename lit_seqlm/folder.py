@@ -18,8 +18,19 @@ from lit_seqlm.results import Result, read_result
 log = logging.getLogger(__name__)
 
 
-def earlier(folder: Path, resume: str, config_hash: str) -> dict[str, Any] | None:
-    """What the folder records of this same run, if the user wants to go on with it."""
+CHANGED = {
+    "config_hash": "a run of another config: the experiment has changed since",
+    "text": "a run on a text that has changed since",
+    "origin": "a run from weights that have changed since",
+}
+
+
+def earlier(folder: Path, resume: str, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """What the folder records of this same run, if the user wants to go on with it.
+
+    Args:
+        identity: what must be the same, by its name in the record.
+    """
     record = read_result(folder)
     if record is None:
         return None
@@ -35,12 +46,12 @@ def earlier(folder: Path, resume: str, config_hash: str) -> dict[str, Any] | Non
                 item.rename(aside / item.name)
         log.info("resume=never: the earlier run is kept in %s", shown(aside))
         return None
-    if record["config_hash"] != config_hash:
-        raise UserError(
-            f"{shown(folder)} holds a run of another config (hash {record['config_hash']}, now {config_hash}): "
-            "the experiment or its text has changed since. Give it another name=, or resume=never to keep that run "
-            "aside and start anew."
-        )
+    for key, what in CHANGED.items():
+        if record.get(key) != identity[key]:
+            raise UserError(
+                f"{shown(folder)} holds {what}. Give it another name=, or resume=never to keep that run aside and "
+                "start anew."
+            )
     return record
 
 
@@ -77,11 +88,12 @@ def recorded(result: Result, folder: Path) -> Iterator[None]:
         result.status, result.error = "diverged", str(error)
         raise
     except (SIGTERMException, KeyboardInterrupt, SystemExit) as stop:
+        again = "without resume=never, " if "resume=never" in result.overrides else ""
         result.status, result.error = (
             "interrupted",
-            "stopped from outside; the same command continues",
+            f"stopped from outside; {again}the same command continues",
         )
-        log.warning("%s: stopped from outside; the same command continues.", shown(folder))
+        log.warning("%s: %s.", shown(folder), result.error)
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning made a SystemExit of Ctrl-C
             raise KeyboardInterrupt from None
         raise

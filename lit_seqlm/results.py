@@ -18,7 +18,8 @@ PACKAGES = ("torch", "lightning", "hydra-core", "numpy", "torchmetrics")
 class Result:
     """One run's record, written when it starts, when it ends and when it fails.
 
-    `origin` says which run the weights came from, as their file has it.
+    `config_hash`, `text` (a digest; empty where the config alone says which text it is) and `origin` (which run the
+    weights came from, as their file has it) are the run's identity. `run_id` is drawn once, and kept when it goes on.
     `status` is running, done, diverged, interrupted or failed. `wall_seconds` counts all attempts of a resumed run.
     """
 
@@ -28,6 +29,8 @@ class Result:
     config_hash: str
     scale: str
     init_from: str | None
+    run_id: str = ""
+    text: str = ""
     origin: dict[str, Any] | None = None
     status: str = "running"
     error: str | None = None

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from lit_seqlm.config import did_you_mean
+from lit_seqlm.errors import UserError
+
 
 class Perplexity(Metric):
     """Sum and count of negative log-likelihoods, with and without one unscored word (``<unk>``).
@@ -46,6 +49,20 @@ class Perplexity(Metric):
         if self.known_count:
             values["ppl_known"] = exp(float(self.known_sum / self.known_count))
         return values
+
+
+def known_metric(monitor: str) -> str:
+    """The name itself, if it is one of a validation's numbers.
+
+    Raises:
+        UserError: with the nearest name.
+    """
+    names = [f"val/{name}" for name in ("nll", "ppl", "ppl_known")]
+    if monitor not in names:
+        raise UserError(
+            f"monitor={monitor}: there is no such number. {did_you_mean(monitor, names)}"
+        )
+    return monitor
 
 
 def exp(value: float) -> float:

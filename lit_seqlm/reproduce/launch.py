@@ -29,12 +29,17 @@ class Outcome:
 
 
 def launch(
-    jobs: list[Job], num_parallel: int, console: Console, finished: Callable[[Job], None]
+    jobs: list[Job],
+    num_parallel: int,
+    console: Console,
+    finished: Callable[[Job], None],
+    more: tuple[str, ...] = (),
 ) -> Outcome:
     """Run the jobs that have no result yet, those needed first; a failure stops only what needs it.
 
     Args:
         finished: called with every job that has a result, new or old.
+        more: overrides for all of them that are no part of their identity.
     """
     outcome = Outcome()
     waiting = [job for job in jobs if not _settled(job, outcome, finished)]
@@ -48,7 +53,7 @@ def launch(
             for job in _ready(waiting, running, outcome)[: num_parallel - len(running)]:
                 waiting.remove(job)
                 if not _settled(job, outcome, finished):  # another row may ask for the same run
-                    running[job] = start(job, num_parallel)
+                    running[job] = start(job, num_parallel, more)
                     told = f"{job.title}: started, its log is {job.folder / LOG}"
                     console.print(told, highlight=False, soft_wrap=True)
             done = len(outcome.ended) - (len(jobs) - bar.tasks[task].total)  # type: ignore[operator]
@@ -81,7 +86,7 @@ def _ready(waiting: list[Job], running: Iterable[Job], outcome: Outcome) -> list
     return [job for folder, job in reversed(first.items()) if folder not in taken]
 
 
-def start(job: Job, num_parallel: int) -> "subprocess.Popen[bytes]":
+def start(job: Job, num_parallel: int, more: tuple[str, ...] = ()) -> "subprocess.Popen[bytes]":
     """`python run.py ...` with its share of the cores and its output in the run folder."""
     job.folder.mkdir(parents=True, exist_ok=True)
     threads = os.environ.get("OMP_NUM_THREADS") or str(
@@ -89,7 +94,7 @@ def start(job: Job, num_parallel: int) -> "subprocess.Popen[bytes]":
     )
     with (job.folder / LOG).open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "run.py", *job.command],
+            [sys.executable, "run.py", *job.command, *more],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lit_seqlm.config import run_folder
+from hydra import compose, initialize_config_dir
+
+from lit_seqlm.config import CONF, config_hash, register, run_folder
 from lit_seqlm.errors import UserError
 from lit_seqlm.reproduce.table import Row, Table
 from lit_seqlm.results import read_result
@@ -83,6 +85,8 @@ def origin_seed(origin: Row, row: Row, seed: int) -> int:
 def overrides(table: Table, row: Row, seed: int, root: str) -> tuple[str, ...]:
     """What follows `run.py` on the command line."""
     words = [f"experiment={row.experiment}", f"seed={seed}", *row.overrides]
+    if row.overrides and row.scale == "paper":
+        words.append("scale=paper")  # the table says so of its own variations
     if row.init_from:
         origin = table.row(row.init_from)
         start = origin_seed(origin, row, seed)
@@ -107,6 +111,21 @@ def state(job_folder: Path) -> str:
     if status in (*FINISHED, "failed"):
         return status
     return "running" if status == "running" and _locked(job_folder) else "stopped"
+
+
+def is_stale(job: Job) -> bool:
+    """Whether the folder holds a finished run of another recipe than the one that stands there today."""
+    record = read_result(job.folder)
+    if record is None or record.get("status") not in FINISHED:
+        return False
+    return record.get("config_hash") != recipe_hash(job)
+
+
+def recipe_hash(job: Job) -> str:
+    """What run.py will record as `config_hash` of this command."""
+    register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        return config_hash(compose("config", overrides=[*job.command, "paths.run_dir=."]))
 
 
 def _locked(job_folder: Path) -> bool:

@@ -66,6 +66,8 @@ def faults(record: Mapping[str, Any], row: Row, job: Job) -> list[str]:
     if record.get("seed") != job.seed or job.folder != _folder_of(record, job):
         theirs, ours = " ".join(record["overrides"]), " ".join(job.command)
         found.append(f"it is of another run: {theirs}, the row says {ours}")
+    if row.init_from and not record.get("origin"):
+        found.append("it does not say which weights it started from")
     if record["scale"] != row.scale:
         found.append(f"its scale is {record['scale']!r}, the row says {row.scale!r}")
     found += [

@@ -19,6 +19,7 @@ from lit_seqlm.model.output import Output
 from lit_seqlm.objective.causal_lm import CausalLM
 from lit_seqlm.objective.loss import Loss
 from lit_seqlm.regularizer.none import NoRegularizer
+from lit_seqlm.task.context import check_context
 from lit_seqlm.task.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class SequenceTask(lightning.LightningModule):
 
     def evaluate(self, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
         """Score validation and test exactly: batch 1, state carried, nothing reset, every prediction counted once."""
+        check_context(self.model, datamodule)
         loaders = [datamodule.exact_dataloader(split) for split in ("valid", "test")]
         trainer.test(self, dataloaders=loaders, verbose=False)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}

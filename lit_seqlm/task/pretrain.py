@@ -11,12 +11,15 @@ from torch.optim import Optimizer
 from lit_seqlm.callbacks.checkpoints import RunCheckpoint
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.errors import UserError
+from lit_seqlm.metrics.perplexity import known_metric
 from lit_seqlm.objective.causal_lm import CausalLM
 from lit_seqlm.optim.ntasgd import NTASGD
 from lit_seqlm.optim.schedule import Schedule
 from lit_seqlm.penalty.none import NoPenalty
 from lit_seqlm.regularizer.none import NoRegularizer
 from lit_seqlm.task.base import SequenceTask, log
+from lit_seqlm.task.context import check_context
+from lit_seqlm.task.stopwatch import Stopwatch
 
 CHECK_EVERY = 10  # steps between looks at whether the loss is still finite
 
@@ -46,7 +49,7 @@ class Pretrain(SequenceTask):
     ):
         super().__init__(model, objective, regularizer, unknown_id)
         self.penalty, self.make_optimizer, self.scheduler = penalty, optimizer, scheduler
-        self.monitor, self.validate_first = monitor, validate_first
+        self.monitor, self.validate_first = known_metric(monitor), validate_first
         self._resumed: dict[str, Any] = {}
         self._lr_scale = 1.0
 
@@ -56,15 +59,13 @@ class Pretrain(SequenceTask):
         """Train from the beginning or from `last`, then evaluate the best weights."""
         best = trainer.checkpoint_callback
         if not isinstance(best, RunCheckpoint):
-            raise UserError(
-                "this callbacks= keeps no best weights to evaluate. Say callbacks=default."
-            )
+            raise UserError("callbacks= keeps no best weights to evaluate. Say callbacks=default.")
+        check_context(self.model, datamodule)
         if self.validate_first and last is None:
             trainer.validate(self, datamodule=datamodule, verbose=False)
             log.info("the weights it starts from: %s %.4f", self.monitor, best.best_value)
-        trainer.fit(
-            self, datamodule=datamodule, ckpt_path=last, weights_only=True if last else None
-        )
+        safely = True if last else None
+        trainer.fit(self, datamodule=datamodule, ckpt_path=last, weights_only=safely)
         self.clock.stop()
         best.restore(self)
         selection = {f"best/{self.monitor.replace('/', '_')}": best.best_value}
@@ -105,6 +106,7 @@ class Pretrain(SequenceTask):
         self._lr_scale = batch.lr_scale
 
     def on_train_start(self) -> None:
+        self.clock = Stopwatch()  # what was validated before is no training
         self.clock.start()
         if self._resumed:
             self.restore(self._resumed)
@@ -125,9 +127,7 @@ class Pretrain(SequenceTask):
         self.log_dict(values)
         optimizer = self._averaging_optimizer()
         if optimizer is not None and optimizer.observe(float(values[self.monitor])):
-            log.info(
-                "epoch %d: from here on the weights are averaged (NT-ASGD)", self.current_epoch + 1
-            )
+            log.info("epoch %d: averaging begins (NT-ASGD)", self.current_epoch + 1)
 
     def on_validation_end(self) -> None:
         self._swap_average()
