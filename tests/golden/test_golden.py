@@ -15,7 +15,8 @@ from lit_seqlm.engine import assemble
 
 HERE = Path(__file__).parent
 CONF = HERE.parents[1] / "conf"
-TOLERANCE = 2e-3  # relative, of the mean training loss
+TOLERANCE = 1e-4  # relative, of the mean training loss
+RADIUS = 10.0  # so large that twenty steps show it
 STEPS = 20
 EXPERIMENTS = {
     "ptb_lstm_cpu": ["model.hidden_size=16"],
@@ -27,7 +28,12 @@ EXPERIMENTS = {
         "model.num_experts=3",
     ],
     "ptb_qrnn_cpu": ["model.hidden_size=16", "model.embedding_size=16"],
-    "ptb_decoder_cpu": ["model.hidden_size=16", "model.num_heads=2"],
+    "ptb_decoder_cpu": [
+        "model.hidden_size=16",
+        "model.num_heads=2",
+        "optimizer.lr=0.05",
+        "scheduler.make.warmup_steps=1",
+    ],
 }
 CASES = [(name, regularizer) for name in EXPERIMENTS for regularizer in ("none", "adversarial")]
 
@@ -39,6 +45,8 @@ def loss_after_twenty_steps(name: str, regularizer: str, folder: Path) -> float:
         f"trainer.limit_train_batches={STEPS}", "trainer.max_epochs=1", "callbacks=none", "logger=none",
         f"paths.run_dir={folder}", "+trainer.enable_checkpointing=false", "+trainer.enable_progress_bar=false",
     ]  # fmt: skip
+    if regularizer == "adversarial":
+        overrides.append(f"regularizer.radius={RADIUS}")
     register()
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         cfg = compose("config", overrides=overrides)
@@ -53,6 +61,13 @@ def test_twenty_steps_give_the_known_loss(name: str, regularizer: str, tmp_path:
     assert loss_after_twenty_steps(name, regularizer, tmp_path) == pytest.approx(
         expected, rel=TOLERANCE
     )
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_adversary_shows_in_them(name: str) -> None:
+    golden = json.loads((HERE / "golden.json").read_text())
+    plain, adversarial = golden[f"{name} none"], golden[f"{name} adversarial"]
+    assert abs(adversarial - plain) > 5 * TOLERANCE * plain
 
 
 if __name__ == "__main__":
