@@ -1,10 +1,12 @@
 """What a finished run is good for: evaluation elsewhere, further training, a notebook."""
 
+import csv
 import math
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import lit_seqlm
 from tests.conftest import TINY, Program
@@ -20,6 +22,26 @@ def test_an_evaluation_takes_model_and_data_from_the_run(program: Program) -> No
     assert evaluated["init_from"] == str(run)
     (folder,) = program.outputs.glob("tiny_evaluate/*")
     assert (folder / "result.json").exists()
+    assert evaluated["name"] == "tiny_evaluate"
+    assert evaluated["run_id"] != trained["run_id"]
+    assert "is done already" in program("task=evaluate", f"init_from={run}")
+    program(*TINY, "resume=never", "trainer.max_epochs=3", f"hydra.run.dir={run}")
+    assert "from weights that have changed" in program(
+        "task=evaluate", f"init_from={run}", status=2
+    )
+
+
+@pytest.mark.slow
+def test_the_adversary_makes_training_harder_the_larger_its_radius(program: Program) -> None:
+    radii = ("0.0", "0.3", "1.0")
+    many = [*TINY, "regularizer=adversarial", f"regularizer.radius={','.join(radii)}"]
+    program("-m", *many, "trainer.max_epochs=4", "logger=none")
+    last = {}
+    for path in program.outputs.rglob("history.csv"):
+        config = OmegaConf.load(path.parent / ".hydra/config.yaml")
+        rows = list(csv.DictReader(path.open()))
+        last[str(config.regularizer.radius)] = float(rows[-1]["train/ppl"])
+    assert last["0.0"] < last["0.3"] < last["1.0"], last
 
 
 @pytest.mark.slow

@@ -106,6 +106,9 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     try:
         whole(*overrides)
         assert "the disk is full" in full(*overrides, status=2)
+        again = full(*overrides, status=2)  # with no room made
+        assert "Traceback" not in again
+        assert len(again.strip().splitlines()) <= 6, again
         subprocess.run(["mount", "-o", "remount,size=20M", str(full.outputs)], check=True)
         assert "continuing from" in full(*overrides)
         assert_same_end(whole, full)

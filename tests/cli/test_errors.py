@@ -45,6 +45,12 @@ MISTAKES = {
     "a value that torch refuses": (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
     "a negative clip": (["trainer.gradient_clip_val=-1"], "a norm is at least 0"),
     "more devices than one": (["trainer.devices=2"], "runs on one device so far"),
+    "an unknown number to watch": (["monitor=val/pp"], "Did you mean val/ppl?"),
+    "an unknown number to watch, averaged": (
+        ["monitor=val/pp", "optimizer=ntasgd"],
+        "Did you mean val/ppl?",
+    ),
+    "a decoder without windows": (["model=decoder"], "Say data.eval_stride=N"),
     "no epochs": (["trainer.max_epochs=0"], "let it run for an epoch"),
     "a folder that cannot be made": (["paths.output_dir=/proc/nothing"], "paths.output_dir=FOLDER"),
 }

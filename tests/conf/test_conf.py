@@ -12,6 +12,7 @@ from lit_seqlm.check import check
 from lit_seqlm.config import Scale, register
 from lit_seqlm.engine import INJECTED
 from lit_seqlm.errors import UserError
+from lit_seqlm.recipe import inherit, scale
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -125,6 +126,45 @@ def test_plain_torch_packages_import_no_framework(package: str) -> None:
             if m.split(".")[0] in ("lightning", "hydra", "omegaconf", "wandb")
         }
         assert not frameworks, f"{path.name} imports {frameworks}"
+
+
+def test_no_model_asks_which_data_it_has() -> None:
+    for path in (ROOT / "lit_seqlm" / "model").rglob("*.py"):
+        data = {m for m in imports(path) if m.startswith(("lit_seqlm.data", "lit_seqlm.tokenizer"))}
+        assert not data, f"{path.name} imports {data}"
+
+
+MAY_SEE_THE_CONFIG = {"cli.py", "config.py", "check.py", "engine.py", "recipe.py"}
+
+
+def test_nobody_else_stores_or_passes_the_config() -> None:
+    for path in (ROOT / "lit_seqlm").rglob("*.py"):
+        names = {
+            node.arg if isinstance(node, ast.arg) else node.id
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.arg | ast.Name)
+        }
+        assert path.name in MAY_SEE_THE_CONFIG or "cfg" not in names, path
+
+
+NEED_WEIGHTS = [name for name in EXPERIMENTS if name.endswith("_finetune")] + ["ptb_lstm_cpu_adv"]
+
+
+@pytest.mark.parametrize("name", NEED_WEIGHTS)
+def test_a_recipe_that_goes_on_from_a_run_refuses_to_start_from_nothing(name: str) -> None:
+    with pytest.raises(UserError, match=f"{name} needs trained weights"):
+        inherit(composed(f"experiment={name}"), None, [f"experiment={name}"])
+
+
+def test_what_is_said_on_top_of_a_papers_recipe_takes_its_scale_away() -> None:
+    def recorded(*overrides: str) -> str:
+        return scale(composed("experiment=ptb_lstm_small", *overrides), list(overrides))
+
+    assert recorded("seed=2") == recorded("trainer=gpu") == recorded("logger=wandb") == "paper"
+    assert recorded("regularizer=adversarial", "regularizer.radius=0.01") == "paper"
+    for cut in ("trainer.max_epochs=1", "model.hidden_size=10", "data.batch_size=5", "data=kjv"):
+        assert recorded(cut) == "reduced", cut
+    assert recorded("data.shuffle=partial", "scale=paper") == "paper", "the user's own word"
 
 
 def test_only_tasks_are_lightning_modules() -> None:

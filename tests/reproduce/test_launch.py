@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from lit_seqlm.reproduce.launch import launch
-from lit_seqlm.reproduce.plan import plan, state
+from lit_seqlm.reproduce.plan import is_stale, plan, recipe_hash, state
 from lit_seqlm.reproduce.table import load_table
 from tests.reproduce.synthetic import plain_table, write
 
@@ -120,6 +120,20 @@ def test_a_record_that_says_running_is_believed_only_while_a_process_holds_the_f
         assert state(tmp_path) == "running"
     assert state(tmp_path) == "stopped"
     assert state(tmp_path / "none") == "missing"
+
+
+def test_a_run_of_another_recipe_is_stale(tmp_path):
+    plain = plain_table()
+    plain["rows"][0]["experiment"] = plain["rows"][1]["experiment"] = "ptb_lstm_cpu"
+    table = load_table(write(tmp_path, plain), "small")
+    base, *_ = jobs = plan(table, table.rows, str(tmp_path))
+    assert not any(map(is_stale, jobs)), "nothing is there yet"
+    base.folder.mkdir(parents=True)
+    for found, expected in ((recipe_hash(base), False), ("0" * 8, True)):
+        record = {"status": "done", "config_hash": found}
+        (base.folder / "result.json").write_text(json.dumps(record))
+        assert is_stale(base) is expected
+    assert recipe_hash(base) != recipe_hash(jobs[1]), "another dropout is another recipe"
 
 
 def test_the_runs_use_this_python(place, monkeypatch):

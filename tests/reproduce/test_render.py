@@ -48,6 +48,7 @@ def run_all(table, **changes):
             "commit": "0123456789ab",
             "dirty": False,
             "scale": table.row(job.row).scale,
+            "origin": {"name": "small", "seed": 1} if job.needs else None,
             **changes,
         }
         (job.folder / "result.json").write_text(json.dumps(record))
