@@ -62,7 +62,7 @@ def test_option_mirrors_its_package(option: Path) -> None:
         "overlays, and only overlays, are global"
     )
     assert len(option.parts) == 2, "option names are flat"
-    assert len(text.splitlines()) <= (30 if group in OVERLAYS else 18), "an option file is short"
+    assert len(text.splitlines()) <= (30 if group in OVERLAYS else 15), "an option file is short"
     target = (OmegaConf.create(text) or {}).get("_target_")
     if target and group not in OVERLAYS:
         home = f"lit_seqlm.{MIRROR.get(group, group)}."
