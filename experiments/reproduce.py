@@ -58,7 +58,11 @@ def parser() -> argparse.ArgumentParser:
         "launch", parents=[common], help="run what is missing and keep the results"
     )
     starts.add_argument("--jobs", type=int, default=1, help="runs at once; they share the cores")
-    starts.add_argument("--trainer", help="where they run: cpu or gpu, an option of conf/trainer")
+    starts.add_argument(
+        "--trainer",
+        choices=("cpu", "gpu"),
+        help="where they run: cpu or gpu, an option of conf/trainer",
+    )
     starts.add_argument(
         "--dry-run", action="store_true", help="only list the commands and their folders"
     )

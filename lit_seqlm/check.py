@@ -29,6 +29,8 @@ def check(cfg: DictConfig, injected: dict[str, set[str]]) -> None:
     known = {f.name for f in fields(RunConfig)}
     for key in sorted(map(str, cfg.keys() - known)):
         raise UserError(f"{key}: there is no such key. {did_you_mean(key, known)}")
+    if cfg.get("seed", 0) < 0:
+        raise UserError(f"seed={cfg.seed}: it must be at least 0.")
     for path, node in _targets(cfg):
         parameters = inspect.signature(target(node)).parameters
         _check_values(path, node)

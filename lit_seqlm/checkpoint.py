@@ -62,7 +62,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"no checkpoint at {path}. Give a run's folder or one of its .ckpt files."
         ) from None
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        unpickled = isinstance(error, pickle.UnpicklingError)  # torch's text for it misleads
+        reason = "no tensors" if unpickled else (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} is not a readable checkpoint ({reason}).") from None
     if (
         not isinstance(checkpoint, dict)
@@ -83,7 +84,12 @@ def find_checkpoint(origin: str, said: str = "init_from=") -> Path:
     """
     path = Path(origin)
     if path.is_dir():
-        path = path / "checkpoints" / BEST
+        path = path / (BEST if (path / BEST).exists() else f"checkpoints/{BEST}")
+    if path.name in (LAST, PREVIOUS):
+        log.warning(
+            "%s is where training would go on, not its end; the run's folder has its best weights",
+            path,
+        )
     if not path.exists():
         outputs = Path(os.environ.get("LIT_SEQLM_OUTPUTS", "outputs"))
         runs = sorted(str(p.parent.parent) for p in outputs.glob(f"*/*/checkpoints/{BEST}"))

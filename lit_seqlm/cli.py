@@ -1,6 +1,7 @@
 """From the command line to the engine and back: one message for the user's mistakes, the traceback for ours."""
 
 import errno
+import logging
 import math
 import re
 import signal
@@ -33,6 +34,7 @@ def job(cfg: DictConfig) -> float | None:
         sys.exit(128 + signal.SIGTERM)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
+        _note(error)
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             sys.exit(2)
         ended = "diverged" if isinstance(error, DivergedError) else "failed"
@@ -43,6 +45,7 @@ def job(cfg: DictConfig) -> float | None:
 
 def guard(main: Callable[[], Any]) -> None:
     """Run a Hydra main; what cannot be composed is told in one or two lines, with status 2."""
+    _multirun_first()
     try:
         main()
     except (HydraException, OmegaConfBaseException, UserError) as error:
@@ -64,9 +67,31 @@ def guard(main: Callable[[], Any]) -> None:
         sys.exit(2)
 
 
+def _multirun_first() -> None:
+    """Hydra takes -m among the overrides for the end of its own options."""
+    for flag in ("-m", "--multirun"):
+        if flag in sys.argv[2:]:
+            sys.argv.remove(flag)
+            sys.argv.insert(1, flag)
+
+
+def _note(error: UserError) -> None:
+    """Into run.log too, which otherwise ends in the middle."""
+    record = logging.makeLogRecord({"msg": str(error), "levelname": "ERROR"})
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.emit(record)
+
+
 def explain(error: Exception) -> str:
     """Hydra's message in one or two lines, with the accepted names where a key is unknown."""
     text = str(error)
+    if unread := re.search(r"^(?:Lexer|mismatched|extraneous|no viable|token).*", text):
+        word = next((word for word in sys.argv[1:] if word in text), unread.group())
+        return (
+            f"{word}: cannot be read. A value with signs in it needs quotes inside quotes: 'KEY=\"VALUE\"'; "
+            "~ is not expanded here."
+        )
     option = re.search(r"Could not find '([^/]+)/([^']+)'", text)
     if option:
         group, name = option.groups()

@@ -117,11 +117,13 @@ def build(node: Any, **parts: Any) -> Any:
             return instantiate(node, _convert_="all")
         make = instantiate(node, _convert_="all", _partial_=True)
         return make(**parts)  # parts never pass through the config
-    except (InstantiationException, ValueError) as error:
+    except (InstantiationException, ValueError, RuntimeError) as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
         if isinstance(cause, UserError):
             raise cause from None
-        if isinstance(cause, ValueError):  # a value that the constructor refuses
+        if isinstance(cause, ValueError) or "negative dimension" in str(
+            cause
+        ):  # the constructor refuses a value
             raise UserError(f"{str(node['_target_']).rpartition('.')[2]}: {cause}") from error
         raise
 

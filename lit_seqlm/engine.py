@@ -160,7 +160,7 @@ def _trainer(cfg: DictConfig) -> lightning.Trainer:
         trainer = build(
             cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()]
         )
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, ValueError, ImportError) as error:
         reason = " ".join(str(error).split())
         missing = any(word in reason for word in ("ccelerator", "backend", "device"))
         hint = " This machine can run trainer=cpu." if missing else ""

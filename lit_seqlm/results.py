@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
+PROGRAM = ("run.py", "lit_seqlm", "conf", "pyproject.toml")  # what decides a run's numbers
 PACKAGES = ("torch", "lightning", "hydra-core", "numpy", "torchmetrics")
 
 
@@ -83,8 +84,8 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def git_state() -> tuple[str, bool]:
-    """Commit and whether the working tree differs from it; ("unknown", False) outside a checkout."""
-    root = Path(__file__).parent
+    """Commit and whether the program differs from it, new files too; ("unknown", False) outside a checkout."""
+    root = Path(__file__).parents[1]
 
     def git(*words: str) -> str:
         return subprocess.run(
@@ -93,7 +94,7 @@ def git_state() -> tuple[str, bool]:
 
     try:
         return git("rev-parse", "--short=12", "HEAD").strip(), bool(
-            git("status", "--porcelain", "-uno").strip()
+            git("status", "--porcelain", "--", *PROGRAM).strip()
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown", False

@@ -27,9 +27,13 @@ class History(Checkpoint):
         self.rows: list[dict[str, float]] = []
         self._started = time.monotonic()
         self._rate = float("nan")
+        self._validated = False
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        self._started = time.monotonic()
+        self._started, self._validated = time.monotonic(), False
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        self._validated = True
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int
@@ -39,7 +43,11 @@ class History(Checkpoint):
         ]  # the schedule moves on at the epoch's end
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        metrics = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if self._validated or not name.startswith("val/")  # an older epoch's is not this one's
+        }
         self.rows.append(
             {
                 "epoch": trainer.current_epoch + 1,

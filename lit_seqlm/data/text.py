@@ -81,6 +81,7 @@ class TextData(lightning.LightningDataModule):
         self.eval_seq_len, self.eval_stride = eval_seq_len, eval_stride
         self.shuffle, self.seed = shuffle, seed
         self.streams: dict[str, Tensor] = {}
+        self.num_replaced: dict[str, int] = {}  # tokens of validation and test that are <unk> here
 
     def fingerprint(self) -> str:
         """What tells this text from another under the same name; part of a run's identity."""
@@ -102,6 +103,7 @@ class TextData(lightning.LightningDataModule):
                 ids = self.tokenizer.fit_encode(self.source.lines(split))
             self._check_length(where, split, ids)
             streams[split] = torch.from_numpy(ids)
+            self.num_replaced[split] = self.tokenizer.num_replaced
         self.streams = streams
         log.info(
             "%s: %s tokens, vocabulary %s",
@@ -110,8 +112,13 @@ class TextData(lightning.LightningDataModule):
             f"{len(self.tokenizer):,}",
         )
 
-    def num_bytes(self, split: str) -> int:
-        """Bytes of a split's lines in UTF-8: what perplexities over different vocabularies are divided by."""
+    def num_bytes(self, split: str) -> int | None:
+        """Bytes of a split's lines in UTF-8, which a model that predicts its tokens accounts for.
+
+        None where it does not: words became ``<unk>``, or upper case was lost.
+        """
+        if self.num_replaced[split] or self.tokenizer.lowercase:
+            return None
         return sum(len(line.encode()) for line in self.source.lines(split))
 
     @property

@@ -24,6 +24,7 @@ from lit_seqlm.task.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
+MANY_UNKNOWN = 0.1  # of a text: its perplexity says little then
 HOPELESS = 700.0  # nats per token: exp of more is infinite
 EXACT_SPLITS = ("val", "test")  # the dataloaders of the exact evaluation, in this order
 
@@ -81,7 +82,14 @@ class SequenceTask(lightning.LightningModule):
                 log.warning("%s: only %d of %d predictions were scored", split, scored, whole)
                 continue
             total = metrics[f"{stage}/nll"] * scored
-            metrics[f"{stage}/bits_per_byte"] = total / math.log(2) / datamodule.num_bytes(split)
+            unknown = datamodule.num_replaced[split] / (whole + 1)
+            metrics[f"{stage}/out_of_vocabulary"] = unknown
+            if unknown > MANY_UNKNOWN:
+                log.warning(
+                    "%s: %.0f %% of its words are <unk> to this model", split, 100 * unknown
+                )
+            if size := datamodule.num_bytes(split):
+                metrics[f"{stage}/bits_per_byte"] = total / math.log(2) / size
             # The papers' codes divide N - 1 losses by N; to be compared with their numbers only.
             metrics[f"{stage}/ppl_official_denominator"] = exp(total / (scored + 1))
         return metrics

@@ -68,6 +68,7 @@ class Pretrain(SequenceTask):
         trainer.fit(self, datamodule=datamodule, ckpt_path=last, weights_only=safely)
         self.clock.stop()
         best.restore(self)
+        log.info("scoring the best weights, %s %.4f", self.monitor, best.best_value)
         selection = {f"best/{self.monitor.replace('/', '_')}": best.best_value}
         return {**self.evaluate(trainer, datamodule), **selection}
 

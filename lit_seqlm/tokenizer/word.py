@@ -34,6 +34,7 @@ class WordTokenizer:
                 f"tokenizer.max_size={max_size}: it must leave room for {EOS}, {UNK} and a word."
             )
         self.lowercase, self.max_size, self.min_count = lowercase, max_size, min_count
+        self.num_replaced = 0  # words of the last text encoded that became <unk>
         self.vocabulary: list[str] = []
         self.index: dict[str, int] = {}
         if vocabulary is not None:
@@ -75,7 +76,10 @@ class WordTokenizer:
             UserError: at the first word outside the vocabulary, if it has no ``<unk>``.
         """
         lines = [lines] if isinstance(lines, str) else lines
-        return self._pack(lines, _Lookup(self.index, self.index.get(UNK), where))
+        table = _Lookup(self.index, self.index.get(UNK), where)
+        ids = self._pack(lines, table)
+        self.num_replaced = table.num_replaced
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         return " ".join("\n" if (word := self.vocabulary[i]) == EOS else word for i in ids)
@@ -128,7 +132,7 @@ class _Lookup(_Table):
 
     def __init__(self, index: dict[str, int], unknown: int | None, where: str):
         super().__init__(index)
-        self.unknown, self.where = unknown, where
+        self.unknown, self.where, self.num_replaced = unknown, where, 0
 
     def __missing__(self, word: str) -> int:
         if self.unknown is None:
@@ -137,4 +141,5 @@ class _Lookup(_Table):
                 f"{len(self):,} words, which has no {UNK}. Use the text's own vocabulary, or train "
                 "with data.tokenizer.min_count=2 to have one."
             )
+        self.num_replaced += 1
         return self.unknown

@@ -1,5 +1,6 @@
 """However a run ends, the same command goes on and arrives at the same weights, bit for bit."""
 
+import csv
 import signal
 import subprocess
 import time
@@ -130,6 +131,14 @@ def test_a_fine_tuning_round_that_never_improves_keeps_what_it_started_from(
     (kept,) = program.outputs.glob("round/*/checkpoints/best.ckpt")
     for name, tensor in torch.load(kept, weights_only=True)["state_dict"].items():
         assert torch.equal(tensor, trained[name]), name
+
+
+@pytest.mark.slow
+def test_a_row_of_the_history_has_only_what_its_epoch_measured(program: Program) -> None:
+    program(*TINY, "trainer.max_epochs=3", "+trainer.check_val_every_n_epoch=2")
+    (history,) = program.outputs.rglob("history.csv")
+    rows = list(csv.DictReader(history.open()))
+    assert [bool(row["val/ppl"]) for row in rows] == [False, True, False]
 
 
 def test_a_finished_run_is_not_run_again(program: Program) -> None:

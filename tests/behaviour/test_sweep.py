@@ -26,7 +26,7 @@ def test_one_diverged_job_of_four(program: Program) -> None:
 
 @pytest.mark.slow
 def test_wandb_offline_writes_one_run_a_job(program: Program) -> None:
-    program("-m", *TINY, "seed=1,2", "logger=wandb", "trainer.max_epochs=1")
+    program(*TINY, "-m", "seed=1,2", "logger=wandb", "trainer.max_epochs=1")
     files = list(program.outputs.rglob("offline-run-*/*.wandb"))
     runs = [record.run for path in files for record in records(path) if record.HasField("run")]
     assert {run.run_group for run in runs} == {"tiny"}

@@ -51,6 +51,9 @@ MISTAKES = {
         "Did you mean val/ppl?",
     ),
     "a decoder without windows": (["model=decoder"], "Say data.eval_stride=N"),
+    "signs that the command line reads otherwise": (["name=~/x"], "needs quotes inside quotes"),
+    "a negative seed": (["seed=-1"], "seed=-1: it must be at least 0"),
+    "a negative size": (["model.hidden_size=-4"], "negative dimension -4"),
     "no epochs": (["trainer.max_epochs=0"], "let it run for an epoch"),
     "a folder that cannot be made": (["paths.output_dir=/proc/nothing"], "paths.output_dir=FOLDER"),
 }
@@ -81,6 +84,8 @@ def test_divergence_is_recorded_and_nothing_is_overwritten(program: Program) -> 
     )
     (record,) = program.results()
     assert record["status"] == "diverged"
+    (log,) = program.outputs.rglob("run.log")
+    assert "training diverged" in log.read_text()
     again = message(program, *TINY, "optimizer.lr=1e30", "trainer.gradient_clip_val=null")
     assert "is diverged already" in again
     assert program.results() == [record]

@@ -133,6 +133,21 @@ def test_a_word_outside_the_vocabulary() -> None:
     assert int(data.streams["valid"][-2]) == data.unknown_id
 
 
+def test_bytes_are_counted_only_where_the_whole_text_is_predicted() -> None:
+    whole = data_of(Lines(test=["w0 w1\n", "w2 é\n"] * 10, train=[*LONG, "é\n"]))
+    whole.setup()
+    assert whole.num_bytes("test") == 10 * (6 + 6)  # each line's end is one, é is two
+    replaced = data_of(Lines(test=["w0 w1\n", "w2 new\n"] * 10), WordTokenizer(False, 5, 1))
+    replaced.setup()
+    assert replaced.num_replaced["test"] == 10 * 1 + sum(
+        word not in replaced.tokenizer.index for word in ("w0", "w1", "w2") for _ in range(10)
+    )
+    assert replaced.num_bytes("test") is None
+    folded = data_of(tokenizer=WordTokenizer(True, None, 1))
+    folded.setup()
+    assert folded.num_bytes("test") is None
+
+
 def test_a_vocabulary_from_a_checkpoint_is_kept() -> None:
     vocabulary = ["zebra", *(f"w{n}" for n in range(7)), "<eos>"]
     data = data_of(tokenizer=WordTokenizer(False, None, 1, vocabulary=vocabulary))
