@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -17,8 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lit_seqlm.config import CONF, did_you_mean
 from lit_seqlm.errors import DivergedError, UserError
+from lit_seqlm.summary import show
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+_folders: list[Path] = []  # of the jobs of a sweep
 _unfinished_jobs: dict[str, list[str]] = {}  # how they ended: which they were
 
 
@@ -28,6 +31,8 @@ def job(cfg: DictConfig) -> float | None:
 
     from lit_seqlm.engine import run  # torch is imported only now: --help stays fast
 
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        _folders.append(Path(HydraConfig.get().runtime.output_dir))
     try:
         return run(cfg)
     except SIGTERMException:
@@ -61,6 +66,8 @@ def guard(main: Callable[[], Any]) -> None:
             f"{where}: {error.strerror}. Make room, or choose another place: paths.output_dir=FOLDER.\n"
         )
         sys.exit(2)
+    if len(_folders) > 1:
+        show(_folders)
     for ended, jobs in _unfinished_jobs.items():
         sys.stderr.write(f"{len(jobs)} job(s) of the sweep {ended}: {'; '.join(jobs)}\n")
     if "failed" in _unfinished_jobs:

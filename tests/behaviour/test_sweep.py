@@ -21,6 +21,18 @@ def test_one_diverged_job_of_four(program: Program) -> None:
     output = program(*SWEEP)
     assert output.count("already") == 4
     assert "1 job(s) of the sweep diverged: tiny (" in output
+    lines = [
+        line.split() for line in output.splitlines() if line.lstrip().startswith("optimizer.lr=")
+    ]
+    assert [line[:2] for line in lines] == [
+        ["optimizer.lr=1", "done"],
+        ["optimizer.lr=5", "done"],
+        ["optimizer.lr=1e+30", "diverged"],
+        ["optimizer.lr=10", "done"],
+    ]
+    assert {f"{record['metrics']['test/ppl']:.2f}" for record in before if record["metrics"]} == {
+        line[3] for line in lines if line[1] == "done"
+    }
     assert program.results() == before
 
 

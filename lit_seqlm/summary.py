@@ -1,0 +1,36 @@
+"""What came out of the jobs of a sweep, in one table."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from lit_seqlm.results import read_result
+
+METRICS = {"val/ppl": "val ppl", "test/ppl": "test ppl"}
+
+
+def show(folders: list[Path]) -> None:
+    """A line for each job that left a record: what it was given and the others were not, and how it ended."""
+    records = [(folder, record) for folder in folders if (record := read_result(folder))]
+    table = Table(
+        "job", "status", *METRICS.values(), "folder", box=SIMPLE_HEAD, title_justify="left"
+    )
+    for folder, record in records:
+        numbers = [_shown(record["metrics"].get(name)) for name in METRICS]
+        table.add_row(
+            _own(record, [r for _, r in records]), record["status"], *numbers, str(folder)
+        )
+    Console(width=None if sys.stdout.isatty() else 160).print(table, highlight=False)
+
+
+def _own(record: dict[str, Any], records: list[dict[str, Any]]) -> str:
+    shared = set.intersection(*(set(other["overrides"]) for other in records))
+    return " ".join(word for word in record["overrides"] if word not in shared)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
