@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table as RichTable
 
-from lit_seqlm.config import did_you_mean
-from lit_seqlm.errors import UserError
+from lit_seqlm.console import for_tables
+from lit_seqlm.errors import UserError, did_you_mean
 from lit_seqlm.reproduce.checks import check_paper
 from lit_seqlm.reproduce.launch import launch
 from lit_seqlm.reproduce.plan import Job, is_stale, output_root, plan, state
@@ -22,9 +21,7 @@ from lit_seqlm.reproduce.table import PAPER_FILE, Row, Table, load_paper, load_t
 
 HERE = Path(__file__).resolve().parent
 SCALES = {"cpu": "reduced", "paper": "paper"}
-console = Console(
-    width=None if sys.stdout.isatty() else 160
-)  # no narrow columns in a file or a pipe
+console = for_tables()
 
 
 def main() -> int:
@@ -91,8 +88,10 @@ def run_launch(options: argparse.Namespace) -> int:
                 f"{table.name}: these rows are at the paper's scale. Say --trainer gpu (or --trainer cpu)."
             )
         if options.dry_run:
-            for job in jobs:
-                print(f"python run.py {shlex.join([*job.command, *more])}   # {job.folder}")
+            commands = [
+                f"python run.py {shlex.join([*j.command, *more])}   # {j.folder}" for j in jobs
+            ]
+            print("\n".join(dict.fromkeys(commands)))  # rows may share a run
             continue
         problems += run_jobs(table, jobs, options.jobs, more)
         if options.print:

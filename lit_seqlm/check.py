@@ -9,8 +9,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
-from lit_seqlm.config import RunConfig, did_you_mean, target
-from lit_seqlm.errors import UserError
+from lit_seqlm.config import RunConfig, target
+from lit_seqlm.errors import UserError, did_you_mean
 
 PLAIN = (NoneType, bool, int, float, str)
 WORDS = {NoneType: "null", bool: "true or false", int: "a whole number", float: "a number", str: "a word",

@@ -120,19 +120,16 @@ def resumable(folder: Path) -> Path | None:
     return None
 
 
-def load_weights(
-    model: nn.Module,
-    checkpoint: dict[str, Any],
-    tokenizer: Any,
-    origin: str,
-    said: str = "init_from=",
-) -> None:
+def load_weights(model: nn.Module, checkpoint: dict[str, Any], tokenizer: Any, what: str) -> None:
     """Strictly load the weights of another run, whose vocabulary must be this one's.
+
+    Args:
+        what: begins the message if they do not fit, as the user named them.
 
     Raises:
         UserError: if the vocabulary or a tensor's name or shape differs.
     """
-    check_vocabulary(checkpoint, tokenizer, f"{said}{origin}")
+    check_vocabulary(checkpoint, tokenizer, what)
     weights = model_weights(checkpoint)
     own = model.state_dict()
     wrong = [name for name in own if name in weights and own[name].shape != weights[name].shape]
@@ -148,7 +145,7 @@ def load_weights(
             if names
         ]
         raise UserError(
-            f"{said}{origin}: the weights do not fit this model; the checkpoint {'; '.join(parts)}. "
+            f"{what}: the weights do not fit this model; the checkpoint {'; '.join(parts)}. "
             "Give the model options of that run (its .hydra/config.yaml has them)."
         )
     model.load_state_dict(weights, strict=True)
@@ -221,5 +218,5 @@ def load(path: str | Path) -> Loaded:
     tokenizer = build(config["data"]["tokenizer"])
     tokenizer.load_state_dict(checkpoint["tokenizer"])
     model = build(config["model"], vocab_size=len(tokenizer))
-    load_weights(model, checkpoint, tokenizer, str(path), said="")
+    load_weights(model, checkpoint, tokenizer, str(path))
     return Loaded(model.eval(), tokenizer, config)

@@ -16,8 +16,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lit_seqlm.config import CONF, did_you_mean
-from lit_seqlm.errors import DivergedError, UserError
+from lit_seqlm.config import CONF
+from lit_seqlm.errors import DivergedError, UserError, did_you_mean
 from lit_seqlm.summary import show
 
 FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -1,6 +1,5 @@
 """The schema of a run, the resolvers, and `build`: the only place that instantiates a config."""
 
-import difflib
 import hashlib
 import inspect
 import os
@@ -154,13 +153,6 @@ def numbers(cfg: DictConfig) -> dict[str, Any]:
     assert isinstance(plain, dict)
     visit({section: plain.get(section) for section in NUMBERS}, "")
     return flat
-
-
-def did_you_mean(word: str, choices: Any) -> str:
-    """'Did you mean lr? Accepted: ...'"""
-    names = sorted(str(choice) for choice in choices)
-    close = difflib.get_close_matches(word, names, n=1)
-    return (f"Did you mean {close[0]}? " if close else "") + f"Accepted: {', '.join(names)}."
 
 
 def target(node: Any) -> Any:

@@ -1,8 +1,12 @@
-"""Where lines of the log go on a terminal."""
+"""What is written to a terminal, a file or a pipe."""
 
 import logging
 import sys
 from typing import Any
+
+from rich.console import Console as RichConsole
+
+WIDE = 160  # columns of a file or a pipe, where nothing needs to be narrow
 
 
 class Console(logging.StreamHandler[Any]):
@@ -15,3 +19,8 @@ class Console(logging.StreamHandler[Any]):
     @stream.setter
     def stream(self, value: Any) -> None:
         """Fixed: it is looked up at every line."""
+
+
+def for_tables() -> RichConsole:
+    """As wide as the terminal, or wide."""
+    return RichConsole(width=None if sys.stdout.isatty() else WIDE)

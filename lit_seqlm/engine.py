@@ -112,7 +112,7 @@ def assemble(cfg: DictConfig, data: Any, origin: dict[str, Any] | None = None) -
     data.setup()
     model = build(cfg.model, vocab_size=len(data.tokenizer))
     if origin:
-        load_weights(model, origin, data.tokenizer, cfg.init_from)
+        load_weights(model, origin, data.tokenizer, f"init_from={cfg.init_from}")
     parts: dict[str, Any] = {"model": model, "unknown_id": data.unknown_id}
     wanted = accepted(cfg.task)
     for group in [group for group in PARTS if group in wanted]:

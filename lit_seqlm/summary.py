@@ -1,13 +1,12 @@
 """What came out of the jobs of a sweep, in one table."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
+from lit_seqlm.console import for_tables
 from lit_seqlm.results import read_result
 
 METRICS = {"val/ppl": "val ppl", "test/ppl": "test ppl"}
@@ -24,7 +23,7 @@ def show(folders: list[Path]) -> None:
         table.add_row(
             _own(record, [r for _, r in records]), record["status"], *numbers, str(folder)
         )
-    Console(width=None if sys.stdout.isatty() else 160).print(table, highlight=False)
+    for_tables().print(table, highlight=False)
 
 
 def _own(record: dict[str, Any], records: list[dict[str, Any]]) -> str:

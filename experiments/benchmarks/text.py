@@ -23,10 +23,10 @@ import torch
 from loss import allocation, loss_times, peak_memory
 from measure import CONTEXT, Comparison, spread
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from lit_seqlm.console import for_tables
 from lit_seqlm.process import device_name
 from lit_seqlm.results import git_state, write_atomically
 
@@ -36,7 +36,7 @@ PARTS = ("step", "margin", "loss", "startup", "alloc")
 STARTUP_TARGET = 1.5  # seconds more than importing Hydra
 PACKAGES = ("torch", "lightning", "hydra-core", "numpy")
 PRELOAD = ["torch", "rich.progress", "lit_seqlm.model.layers.fused_nll", "lit_seqlm.process"]
-console = Console(width=None if sys.stdout.isatty() else 160)
+console = for_tables()
 
 
 def main() -> None:

@@ -8,8 +8,7 @@ import lightning
 from lightning.pytorch.callbacks import Checkpoint
 
 from lit_seqlm.checkpoint import BEST, LAST, load_weights, read_checkpoint
-from lit_seqlm.config import did_you_mean
-from lit_seqlm.errors import UserError
+from lit_seqlm.errors import UserError, did_you_mean
 
 
 class RunCheckpoint(Checkpoint):

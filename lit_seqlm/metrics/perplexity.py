@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lit_seqlm.config import did_you_mean
-from lit_seqlm.errors import UserError
+from lit_seqlm.errors import UserError, did_you_mean
 
 
 class Perplexity(Metric):

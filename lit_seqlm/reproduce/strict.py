@@ -6,8 +6,7 @@ from typing import Any
 
 import yaml
 
-from lit_seqlm.config import did_you_mean
-from lit_seqlm.errors import UserError
+from lit_seqlm.errors import UserError, did_you_mean
 
 
 def construct(kind: Any, plain: Any, where: str) -> Any:

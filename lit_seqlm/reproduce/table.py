@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lit_seqlm.config import did_you_mean
-from lit_seqlm.errors import UserError
+from lit_seqlm.errors import UserError, did_you_mean
 from lit_seqlm.reproduce.strict import check_keys, choice, construct, mapping, read_yaml
 
 SCALES = ("paper", "reduced")

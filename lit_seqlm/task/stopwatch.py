@@ -7,15 +7,15 @@ class Stopwatch:
     """Stands still until started; starting a running one or stopping a standing one changes nothing."""
 
     def __init__(self) -> None:
-        self._before, self._since = 0.0, float("nan")
+        self._before = 0.0
+        self._since: float | None = None
 
     @property
     def seconds(self) -> float:
-        running = time.monotonic() - self._since
-        return self._before + (running if running == running else 0.0)
+        return self._before + (0.0 if self._since is None else time.monotonic() - self._since)
 
     def start(self) -> None:
         self._before, self._since = self.seconds, time.monotonic()
 
     def stop(self) -> None:
-        self._before, self._since = self.seconds, float("nan")
+        self._before, self._since = self.seconds, None

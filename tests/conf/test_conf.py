@@ -40,7 +40,7 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def fits(cfg: DictConfig) -> None:
-    """Signatures fit; only what a command line must give (a checkpoint, a folder) may be missing."""
+    """Signatures fit; only what a command line must give (a folder) may be missing."""
     missing: tuple[str, ...] = ()
     try:
         check(cfg, INJECTED)

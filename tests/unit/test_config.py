@@ -2,7 +2,8 @@
 
 import pytest
 
-from lit_seqlm.config import did_you_mean, numbers, run_folder
+from lit_seqlm.config import numbers, run_folder
+from lit_seqlm.errors import did_you_mean
 
 
 def test_a_folder_is_name_and_seed() -> None:
