@@ -17,7 +17,7 @@ CONF = Path(__file__).parents[1] / "conf"
 # Overrides that cannot change a run's numbers, so they do not name its folder.
 NOT_IDENTITY = ("experiment=", "seed=", "name=", "logger", "paths", "hydra", "resume", "tags", "scale=", "trainer=",
                 "trainer.devices", "trainer.accelerator", "trainer.enable_", "callbacks.progress",
-                "callbacks.checkpoint.every")  # fmt: skip
+                "callbacks.checkpoint.every", "task.every_seconds")  # fmt: skip
 # Sections of the config that decide the numbers, and keys in them that only say where things are.
 NUMBERS = ("seed", "data", "model", "objective", "regularizer", "penalty", "cache", "task", "optimizer",
            "scheduler", "trainer", "callbacks")  # fmt: skip

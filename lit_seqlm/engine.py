@@ -138,6 +138,7 @@ def _execute(
         )
         log.info("continuing from %s", last.name)
     result.metrics = finite(task.run(whole.trainer, whole.data, str(last) if last else None))
+    result.card = task.card
     if task.num_tokens:
         result.tokens_per_second = round(task.num_tokens / task.clock.seconds, 1)
     result.peak_memory_mb = round(peak_memory_mb(device), 1)

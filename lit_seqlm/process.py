@@ -58,7 +58,8 @@ def keep_memory() -> None:
 
 def quieten() -> None:
     """Lightning's banners and hints that do not concern a user of this program."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+    banners = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+    for name in (*banners, "faiss.loader"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (".*does not have many workers.*", ".*isinstance\\(treespec, LeafSpec\\).*", ".*litlogger.*",
                     ".*Checkpoint directory.*", ".*logging interval.*"):  # fmt: skip

@@ -14,7 +14,16 @@ log = logging.getLogger(__name__)
 
 READING = ("tokenizer", "eval_seq_len", "eval_stride")  # how a model reads any text
 # What may be said on top of a paper's recipe: where it runs, and what the papers' rows vary.
-PAPERS_TOO = (*NOT_IDENTITY, "init_from=", "task=", "cache", "regularizer", "penalty", "callbacks.")
+PAPERS_TOO = (
+    *NOT_IDENTITY,
+    "init_from=",
+    "task",
+    "cache",
+    "search@",
+    "regularizer",
+    "penalty",
+    "callbacks.",
+)
 
 
 def inherits(cfg: DictConfig) -> tuple[str, ...]:
@@ -59,8 +68,11 @@ def _read_alike(cfg: DictConfig, theirs: dict[str, Any], keys: dict[str, str]) -
     for key in READING:
         if not any(said.startswith((f"data.{key}", f"{key}@")) for said in keys):
             cfg.data[key] = theirs["data"][key]
-    if "data_dir" in cfg.data.source and "data.source.data_dir" not in keys:
-        cfg.data.source.data_dir = cfg.paths.data_dir
+    path, source = "data.source", cfg.data.source
+    while source is not None:  # a restyled text is a source around a source
+        if "data_dir" in source and f"{path}.data_dir" not in keys:
+            source.data_dir = cfg.paths.data_dir
+        path, source = f"{path}.source", source.get("source")
 
 
 def scale(cfg: DictConfig, overrides: list[str]) -> str:

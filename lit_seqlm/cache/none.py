@@ -1,17 +1,14 @@
-"""No memory at evaluation: the static model alone."""
+"""No memory: the model's own probabilities."""
 
-from torch import Tensor
+from lit_seqlm.cache.memory import Memory
 
 
-class NoCache:
-    """Adds nothing. Base of the memories that score first and then remember (`score`, then `update`)."""
+class NoCache(Memory):
+    """Has no distribution to mix, so that every weight stays with the static model."""
 
-    def log_prob(self, hidden_ND: Tensor, static_log_prob_N: Tensor, targets_N: Tensor) -> Tensor:
-        """Log-probability of each target under the model and the memory of all earlier positions."""
-        return static_log_prob_N
+    def __init__(self) -> None:
+        super().__init__(0.0, {})
 
-    def reset(self) -> None:
-        """Forget everything; called before each split, so that validation is no memory of the test."""
-
-    def update(self, hidden_ND: Tensor, targets_N: Tensor) -> None:
-        """Remember positions that have been scored."""
+    @property
+    def memories(self) -> dict[str, Memory]:
+        return {}

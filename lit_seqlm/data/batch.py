@@ -2,7 +2,8 @@
 
 # B = sequences, T = tokens
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -25,3 +26,16 @@ class Batch:
     mask_BT: Tensor | None = None
     continues: bool = False
     lr_scale: float = 1.0
+
+    def pieces(self, length: int | None) -> Iterator["Batch"]:
+        """Copies of so many tokens each, in order; overlapping windows, which have a mask, stay whole."""
+        if length is None or self.mask_BT is not None:
+            length = self.tokens_BT.size(1)
+        for start in range(0, self.tokens_BT.size(1), length):
+            cut = slice(start, start + length)
+            yield replace(
+                self,
+                tokens_BT=self.tokens_BT[:, cut].clone(),
+                targets_BT=self.targets_BT[:, cut].clone(),
+                continues=self.continues or start > 0,
+            )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_seqlm.data.corpus import SPLITS, TextSource
+from lit_seqlm.data.open_vocabulary import OpenStream, document_starts, open_stream
 from lit_seqlm.data.stream import (
     FixedSegments,
     StreamLoader,
@@ -121,6 +122,17 @@ class TextData(lightning.LightningDataModule):
             return None
         return sum(len(line.encode()) for line in self.source.lines(split))
 
+    def open_stream(self, split: str) -> OpenStream:
+        """A split once more, where words outside the vocabulary have ids of their own."""
+        self.setup()
+        return open_stream(self.source.lines(split), self.tokenizer)
+
+    def document_starts(self, split: str) -> np.ndarray:
+        """Where each document begins in the split's stream: int64, one offset a document."""
+        self.setup()
+        num_tokens = len(self.streams[split])
+        return document_starts(self.source.documents(split), self.tokenizer, num_tokens)
+
     @property
     def unknown_id(self) -> int | None:
         return self.tokenizer.index.get(UNK)
@@ -137,17 +149,21 @@ class TextData(lightning.LightningDataModule):
     def val_dataloader(self) -> Any:
         return self._eval_loader("valid", self.eval_batch_size)
 
+    def columns_loader(self, split: str, num_columns: int, seq_len: int) -> Any:
+        """Segments of `seq_len` tokens of so many columns; windows where `eval_stride` is given."""
+        return self._eval_loader(split, num_columns, seq_len)
+
     def exact_dataloader(self, split: str) -> Any:
         """The protocol of every reported number: in order, each token but the first scored once."""
         return self._eval_loader(split, batch_size=1)
 
-    def _eval_loader(self, split: str, batch_size: int) -> Any:
+    def _eval_loader(self, split: str, batch_size: int, seq_len: int | None = None) -> Any:
         if self.eval_stride is not None:
             return WindowLoader(
                 self.streams[split], self.eval_seq_len, self.eval_stride, self.eval_batch_size
             )
         columns_BL = batchify(self.streams[split], batch_size)
-        lengths = FixedSegments(self.eval_seq_len).lengths(
+        lengths = FixedSegments(seq_len or self.eval_seq_len).lengths(
             columns_BL.size(1) - 1, np.random.default_rng(0)
         )
         return StreamLoader(columns_BL, lengths)

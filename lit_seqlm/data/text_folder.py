@@ -103,7 +103,8 @@ class TextFolder:
     def _find(self) -> list[Path]:
         if not self.folder.is_dir():
             raise UserError(
-                f"data=text_folder: {self.folder} is no folder. Say data.source.folder=PATH."
+                f"data=text_folder: {self.folder} is no folder. Say data.source.folder=PATH "
+                "(data=domain_stream: data.source.source.folder=PATH)."
             )
         found = sorted(path for path in self.folder.glob(self.files) if path.name.endswith(ENDINGS))
         if not found:

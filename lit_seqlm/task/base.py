@@ -15,7 +15,6 @@ from lit_seqlm.checkpoint import random_state, set_random_state
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.errors import DivergedError
 from lit_seqlm.metrics.perplexity import Perplexity, exp
-from lit_seqlm.model.output import Output
 from lit_seqlm.objective.causal_lm import CausalLM
 from lit_seqlm.objective.loss import Loss
 from lit_seqlm.regularizer.none import NoRegularizer
@@ -27,6 +26,7 @@ log = logging.getLogger(__name__)
 MANY_UNKNOWN = 0.1  # of a text: its perplexity says little then
 HOPELESS = 700.0  # nats per token: exp of more is infinite
 EXACT_SPLITS = ("val", "test")  # the dataloaders of the exact evaluation, in this order
+SPLITS = ("valid", "test")  # the same, as the data calls them
 
 
 class SequenceTask(lightning.LightningModule):
@@ -53,6 +53,9 @@ class SequenceTask(lightning.LightningModule):
         )
         self.states: dict[str, Any] = {}
         self.num_tokens, self.clock = 0, Stopwatch()  # of training alone
+        self.card: dict[
+            str, Any
+        ] = {}  # how the numbers were made, where that takes more than a config
 
     def forward(self, tokens_BT: Tensor, state: Any = None) -> Any:
         return self.model(tokens_BT, state)
@@ -73,39 +76,27 @@ class SequenceTask(lightning.LightningModule):
     def evaluate(self, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
         """Score validation and test exactly: batch 1, state carried, nothing reset, every prediction counted once."""
         check_context(self.model, datamodule)
-        loaders = [datamodule.exact_dataloader(split) for split in ("valid", "test")]
+        loaders = [datamodule.exact_dataloader(split) for split in SPLITS]
         trainer.test(self, dataloaders=loaders, verbose=False)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        for stage, split in zip(EXACT_SPLITS, ("valid", "test"), strict=True):
-            scored, whole = metrics.get(f"{stage}/tokens", 0.0), len(datamodule.streams[split]) - 1
-            if scored != whole:
-                log.warning("%s: only %d of %d predictions were scored", split, scored, whole)
-                continue
-            total = metrics[f"{stage}/nll"] * scored
-            unknown = datamodule.num_replaced[split] / (whole + 1)
-            metrics[f"{stage}/out_of_vocabulary"] = unknown
-            if unknown > MANY_UNKNOWN:
-                log.warning(
-                    "%s: %.0f %% of its words are <unk> to this model", split, 100 * unknown
-                )
-            if size := datamodule.num_bytes(split):
-                metrics[f"{stage}/bits_per_byte"] = total / math.log(2) / size
-            # The papers' codes divide N - 1 losses by N; to be compared with their numbers only.
-            metrics[f"{stage}/ppl_official_denominator"] = exp(total / (scored + 1))
+        for stage, split in zip(EXACT_SPLITS, SPLITS, strict=True):
+            values = {"nll": math.nan, "tokens": 0.0} | {
+                name.removeprefix(f"{stage}/"): value for name, value in metrics.items()
+            }
+            metrics.update(exact_numbers(values["nll"], values["tokens"], stage, split, datamodule))
         return metrics
 
-    def _step(self, batch: Batch, stage: str) -> tuple[Any, Any]:
+    def _forward(self, batch: Batch, stage: str) -> tuple[Any, Loss]:
         state = self.states.get(stage) if batch.continues else None
         output = self.model(batch.tokens_BT, state)
         self.states[stage] = None if output.state is None else self.model.detach(output.state)
-        loss = self.objective(output, self.model.output_embedding, batch, self.regularizer)
-        self._metric(stage).update(self._final_nll(output, batch, loss), loss.targets_N)
+        return output, self.objective(output, self.model.output_embedding, batch, self.regularizer)
+
+    def _step(self, batch: Batch, stage: str) -> tuple[Any, Loss]:
+        output, loss = self._forward(batch, stage)
+        self._metric(stage).update(loss.clean_nll_N, loss.targets_N)
         self.num_tokens += loss.count if stage == "train" else 0
         return output, loss
-
-    def _final_nll(self, output: Output, batch: Batch, loss: Loss) -> Tensor:
-        """Each prediction's negative log-likelihood, as it is counted."""
-        return loss.clean_nll_N
 
     def _metric(self, stage: str) -> Perplexity:
         return self.metrics[f"{stage}_metric"]  # type: ignore[return-value]
@@ -145,3 +136,21 @@ class SequenceTask(lightning.LightningModule):
                 f"the loss is {mean:.3g} nats per token at step {self.global_step}: training diverged. Try a smaller "
                 "optimizer.lr or trainer.gradient_clip_val; checkpoints hold the last finite weights."
             )
+
+
+def exact_numbers(
+    nll: float, scored: float, stage: str, split: str, datamodule: Any
+) -> dict[str, float]:
+    """What follows from a split's mean nll where all of it was scored, named ``stage/...``."""
+    whole = len(datamodule.streams[split]) - 1
+    if scored != whole:
+        log.warning("%s: only %d of %d predictions were scored", split, scored, whole)
+        return {}
+    total, unknown = nll * scored, datamodule.num_replaced[split] / (whole + 1)
+    if unknown > MANY_UNKNOWN:
+        log.warning("%s: %.0f %% of its words are <unk> to this model", split, 100 * unknown)
+    # The papers' codes divide N - 1 losses by N; to be compared with their numbers only.
+    values = {"out_of_vocabulary": unknown, "ppl_official_denominator": exp(total / (scored + 1))}
+    if size := datamodule.num_bytes(split):
+        values["bits_per_byte"] = total / math.log(2) / size
+    return {f"{stage}/{name}": value for name, value in values.items()}

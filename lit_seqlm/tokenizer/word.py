@@ -81,6 +81,17 @@ class WordTokenizer:
         self.num_replaced = table.num_replaced
         return ids
 
+    def encode_open(self, lines: Iterable[str]) -> tuple[np.ndarray, list[str]]:
+        """Ids of all lines where each word outside the vocabulary has an id of its own.
+
+        Returns:
+            int32 ids (N,), and the new words in the order of first sight: the first has the id
+            ``len(self)``, the next one more.
+        """
+        table = _Numbering(self.index)
+        ids = self._pack(lines, table)
+        return ids, list(table)[len(self.index) :]
+
     def decode(self, ids: Iterable[int]) -> str:
         return " ".join("\n" if (word := self.vocabulary[i]) == EOS else word for i in ids)
 
@@ -120,7 +131,7 @@ class _Table(dict[str, int]):
 
 
 class _Numbering(_Table):
-    """Gives each new word the next number."""
+    """Gives each new word the next number, after those that it begins with."""
 
     def __missing__(self, word: str) -> int:
         self[word] = number = len(self)

@@ -1,0 +1,169 @@
+"""From records of log-probabilities to the numbers of an evaluation, and how they were made."""
+
+# N = predictions
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from lit_seqlm.cache.memory import Memory
+from lit_seqlm.cache.mixing.settings import TriedSetting, best_settings
+from lit_seqlm.cache.mixing.strategies import Mixing
+from lit_seqlm.cache.record import Record
+from lit_seqlm.console import for_tables
+from lit_seqlm.metrics.bootstrap import Interval, blocks, documents, paired_bootstrap
+from lit_seqlm.metrics.perplexity import exp
+from lit_seqlm.results import finite
+from lit_seqlm.task.reading import Reading
+
+SAMPLES = 1000  # of the bootstrap
+FEW_DOCUMENTS = 20  # with fewer, blocks of the stream are resampled instead
+BLOCK = 1000  # tokens
+ALL = "all"  # the memories together
+KINDS = {
+    "known": 0,
+    "first": 1,
+    "repeat": 2,
+}  # of words: in the vocabulary, new, new and seen before
+
+
+class Report:
+    """Chooses on validation, then turns each split's record into metrics, an evaluation card and a table.
+
+    Args:
+        make: a new mixing strategy, for each memory alone and for all of them together.
+    """
+
+    def __init__(self, cache: Memory, make: Callable[[], Mixing], unknown_id: int | None):
+        self.memories, self.make, self.unknown_id = cache.memories, make, unknown_id
+        self.metrics: dict[str, float] = {}
+        self.tried: list[TriedSetting] = []
+        self.chosen: dict[str, int] = {}
+        self.mixings: dict[str, Mixing] = {}
+        self.changes: dict[str, dict[str, Interval]] = {}
+
+    def choose(self, valid: Record) -> None:
+        """Settings and weights, on validation alone; every memory goes on with its chosen setting."""
+        self.chosen, self.tried = best_settings(valid)
+        for name, rows in self._ways(self.chosen):
+            self.mixings[name] = self.make()
+            self.mixings[name].fit(valid, rows)
+        for name, memory in self.memories.items():
+            memory.choose(valid.settings[name][self.chosen[name]])
+
+    def add(self, stage: str, record: Record, reading: Reading) -> None:
+        """The numbers of a split; test was read with the chosen settings alone."""
+        chosen = self.chosen if stage == "val" else dict.fromkeys(self.chosen, 0)
+        nlls = {"static": -record.static_N}
+        for name, rows in self._ways(chosen):
+            nlls[name] = -self.mixings[name].log_prob(record, rows)
+        values = {f"ppl_{name}": exp(float(nll_N.mean())) for name, nll_N in nlls.items() if chosen}
+        values |= self._compare(stage, nlls, reading)
+        headline_N = list(nlls.values())[-1]
+        values |= self._perplexities(headline_N, record.words_N, reading.novelty_N[1:])
+        self.metrics |= {f"{stage}/{name}": value for name, value in values.items()}
+
+    def _ways(self, chosen: dict[str, int]) -> Iterator[tuple[str, dict[str, int]]]:
+        """Each memory alone beside the static model, then all of them."""
+        for name, row in chosen.items():
+            yield name, {name: row}
+        if len(chosen) > 1:
+            yield ALL, chosen
+
+    def _compare(
+        self, stage: str, nlls: dict[str, np.ndarray], reading: Reading
+    ) -> dict[str, float]:
+        """Changes of perplexity in percent: against the static model, and against the memory named before."""
+        names = [name for name in nlls if name not in ("static", ALL)]
+        pairs = [("static", name) for name in nlls if name != "static"]
+        pairs += pairwise(names)
+        document_of_N = _documents(reading.starts, len(nlls["static"]))
+        found, values = self.changes.setdefault(stage, {}), dict[str, float]()
+        for before, after in pairs:
+            change = paired_bootstrap(nlls[before], nlls[after], document_of_N, SAMPLES, seed=0)
+            key = after if before == "static" else f"{after}_over_{before}"
+            found[key] = change
+            low_high = {f"change_{key}_low": change.low, f"change_{key}_high": change.high}
+            values |= {f"change_{key}": change.mean, **low_high}
+        return finite(values)
+
+    def _perplexities(
+        self, nll_N: np.ndarray, words_N: np.ndarray, novelty_N: np.ndarray
+    ) -> dict[str, float]:
+        """The headline, and the same over parts of the words."""
+        nll = float(nll_N.mean())
+        values = {"nll": nll, "ppl": exp(nll), "tokens": float(len(nll_N))}
+        known_N = words_N != self.unknown_id
+        if self.unknown_id is not None and known_N.any():
+            values["ppl_known"] = exp(float(nll_N[known_N].mean()))
+        if novelty_N.any():
+            for name, kind in KINDS.items():
+                of_kind_N = novelty_N[: len(nll_N)] == kind
+                if of_kind_N.any():
+                    values[f"ppl_{name}_words"] = exp(float(nll_N[of_kind_N].mean()))
+                    values[f"share_{name}_words"] = float(of_kind_N.mean())
+        return values
+
+    def card(self) -> dict[str, Any]:
+        """What was tuned on what, what the memories hold, and 95 % intervals of the changes."""
+        intervals = {
+            stage: {
+                name: finite({"low": c.low, "percent": c.mean, "high": c.high})
+                for name, c in of.items()
+            }
+            for stage, of in self.changes.items()
+        }
+        return {
+            "tried_on_validation": [vars(tried) for tried in self.tried],
+            "settings": {name: memory.settings[0] for name, memory in self.memories.items()},
+            "weights": {name: mixing.describe() for name, mixing in self.mixings.items()},
+            "memory": {name: memory.describe() for name, memory in self.memories.items()},
+            "change_of_perplexity": intervals,
+        }
+
+    def tell(self) -> None:
+        """A line for each way to score, where there is more than one."""
+        if not self.mixings:
+            return
+        table = Table("", "val ppl", "test ppl", "change of test ppl (95 %)", box=SIMPLE_HEAD)
+        for name in ("static", *self.mixings):
+            ppl = [f"{self.metrics[f'{stage}/ppl_{name}']:.2f}" for stage in ("val", "test")]
+            table.add_row(name, *ppl, _shown(self.changes["test"].get(name)))
+        for_tables().print(table, highlight=False)
+
+
+def _shown(change: Interval | None) -> str:
+    if change is None:
+        return ""
+    known = "" if math.isnan(change.low) else f" ({change.low:+.1f} to {change.high:+.1f})"
+    return f"{change.mean:+.1f} %{known}"
+
+
+def _documents(starts: np.ndarray, num_tokens: int) -> np.ndarray:
+    """The document of every prediction; blocks where there are too few documents."""
+    firsts = np.clip(starts - 1, 0, None)  # the first token of a stream is not predicted
+    firsts = np.unique(firsts[firsts < num_tokens])
+    few = len(firsts) < FEW_DOCUMENTS
+    return blocks(num_tokens, BLOCK) if few else documents(firsts, num_tokens)
+
+
+def protocol(task: Any, datamodule: Any) -> dict[str, Any]:
+    """How the streams were read."""
+    length, stride = datamodule.eval_seq_len, datamodule.eval_stride
+    carried = f"carried, segments of {length} tokens"
+    return {
+        "order": "validation, then test; each one stream, batch 1, nothing reset within",
+        "first_token": "context only: N - 1 predictions",
+        "end_of_line": "<eos> after every line, scored as a word",
+        "state": carried if stride is None else f"windows of {length} tokens by {stride}",
+        "memories": "empty at each split's start; every token is scored, then remembered",
+        "tuned_on": "validation alone" if task.cache.memories else "nothing",
+        "new_words": task.new_words,
+        "new_words_counted_on": task.num_words,
+        "bootstrap": f"{SAMPLES} samples of documents, of blocks of {BLOCK} tokens under {FEW_DOCUMENTS} documents",
+    }

@@ -1,0 +1,211 @@
+"""Evaluation with memories: one pass, what is tuned on what, and readings that were interrupted."""
+
+# N = predictions
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+
+from lit_seqlm.cache.dynamic import DynamicEvaluation
+from lit_seqlm.cache.mixing.strategies import MixingOptions
+from lit_seqlm.cache.mixture import Mixture
+from lit_seqlm.cache.none import NoCache
+from lit_seqlm.cache.record import Record
+from lit_seqlm.data.stream import FixedSegments
+from lit_seqlm.data.synthetic import SyntheticText
+from lit_seqlm.data.text import TextData
+from lit_seqlm.errors import UserError
+from lit_seqlm.model.decoder import Decoder
+from lit_seqlm.model.lstm import LSTMLanguageModel
+from lit_seqlm.objective.causal_lm import CausalLM
+from lit_seqlm.regularizer.none import NoRegularizer
+from lit_seqlm.task import progress
+from lit_seqlm.task.evaluate import Evaluate
+from lit_seqlm.task.stream_pass import StreamPass
+from lit_seqlm.tokenizer.word import WordTokenizer
+from tests.unit.test_cache import knn, local, store, unbounded
+
+WORDS = 20
+
+
+def text(**options: Any) -> TextData:
+    given: dict[str, Any] = {
+        "source": SyntheticText(WORDS, 3000, 3, 0), "tokenizer": WordTokenizer(False, None, 1),
+        "segments": FixedSegments(16), "batch_size": 4, "eval_batch_size": 4, "eval_seq_len": 16, "eval_stride": None,
+        "shuffle": "none", "seed": 0,
+    }  # fmt: skip
+    data = TextData(**{**given, **options})
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def task(folder: Path, cache: Any, **options: Any) -> Evaluate:
+    torch.manual_seed(0)
+    given: dict[str, Any] = {
+        "model": LSTMLanguageModel(WORDS + 1, 8, 1, 0.0, "tied", 0.5, None),
+        "objective": CausalLM(0.0, "fused"), "regularizer": NoRegularizer(), "unknown_id": None, "cache": cache,
+        "weights": "tuned", "new_words": "unknown", "num_words": None, "keep_neighbours": None, "every_seconds": 1e9,
+        "folder": str(folder),
+        "mixing": lambda lam: MixingOptions(lam, step=0.1, max_experts=50, start_count=10.0, penalty=1e-3),
+    }  # fmt: skip
+    return Evaluate(**{**given, **options})
+
+
+def trainer() -> lightning.Trainer:
+    return lightning.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False
+    )
+
+
+def evaluate(
+    folder: Path, cache: Any, data: TextData | None = None, **options: Any
+) -> dict[str, float]:
+    return task(folder, cache, **options).run(trainer(), data or text(), None)
+
+
+def memories() -> Mixture:
+    """One of every kind; the index is trained within the stream."""
+    grid = {"theta": [0.5, 2.0], "size": [10, 50]}
+    lists = unbounded(store=store(kind="ivf_flat", num_probes=2))
+    return Mixture(
+        {"near": local(grid=grid), "far": lists, "training": knn(), "weights": dynamic()}
+    )
+
+
+def dynamic(lr: float = 1e-3) -> DynamicEvaluation:
+    return DynamicEvaluation("rms", "mean", lr, 1e-3, 1e-5, 5, 4, 10)
+
+
+def model_alone(data: TextData, split: str) -> float:
+    """The model's mean nll over a split in one forward pass."""
+    torch.manual_seed(0)
+    model = LSTMLanguageModel(WORDS + 1, 8, 1, 0.0, "tied", 0.5, None).eval()
+    stream_N = data.streams[split].long()
+    with torch.no_grad():
+        log_prob_NV = model.output_embedding.log_prob(model(stream_N[None, :-1]).hidden_BTD[0])
+    return float(-log_prob_NV.gather(1, stream_N[1:, None]).double().mean())
+
+
+def test_without_a_cache_the_model_alone_is_scored(tmp_path: Path) -> None:
+    data = text()
+    metrics = evaluate(tmp_path, NoCache(), data)
+    for stage, split in (("val", "valid"), ("test", "test")):
+        assert metrics[f"{stage}/nll"] == pytest.approx(model_alone(data, split), abs=1e-6)
+        assert metrics[f"{stage}/tokens"] == len(data.streams[split]) - 1
+        assert metrics[f"{stage}/ppl"] == pytest.approx(math.exp(metrics[f"{stage}/nll"]))
+
+
+def test_weights_of_zero_leave_the_static_model_bit_for_bit(tmp_path: Path) -> None:
+    static = evaluate(tmp_path / "a", NoCache())
+    found = evaluate(tmp_path / "b", local(lam=0.0), weights="fixed")
+    assert found["test/nll"] == static["test/nll"]
+    still = evaluate(tmp_path / "c", DynamicEvaluation("rms", "mean", 0.0, 0.0, 1e-5, 16, 4, 2))
+    assert still["test/nll"] == static["test/nll"]
+
+
+def test_a_reading_is_one_setting_of_each_memory_chosen_on_validation(tmp_path: Path) -> None:
+    evaluation = task(tmp_path, memories())
+    metrics = evaluation.run(trainer(), text(), None)
+    valid, test = (Record.load(tmp_path / f"records/{split}.npz") for split in ("valid", "test"))
+    assert valid.memories["near"].shape[0] == 4
+    assert test.memories["near"].shape[0] == 1
+    card = evaluation.card
+    tried = [entry for entry in card["tried_on_validation"] if entry["memory"] == "near"]
+    best = min(tried, key=lambda entry: entry["nll"])
+    assert card["settings"]["near"] == test.settings["near"][0] == best["setting"]
+    lam = card["weights"]["near"]["lam"]["near"]
+    mixed_N = np.logaddexp(np.log1p(-lam) + test.static_N, np.log(lam) + _given(test, "near"))
+    assert metrics["test/ppl_near"] == pytest.approx(math.exp(-mixed_N.mean()), rel=1e-9)
+    assert (
+        metrics["val/ppl"]
+        <= min(metrics[f"val/ppl_{name}"] for name in ("static", "near", "far")) + 1e-9
+    )
+    for name in ("near", "far", "training"):
+        assert metrics["test/change_" + name] == pytest.approx(
+            100 * (metrics[f"test/ppl_{name}"] / metrics["test/ppl_static"] - 1)
+        )
+
+
+def _given(record: Record, name: str) -> np.ndarray:
+    log_prob_N = record.memories[name][0].astype(np.float64)
+    return np.where(np.isnan(log_prob_N), record.static_N, log_prob_N)
+
+
+@pytest.mark.parametrize("weights", ["fixed", "tuned", "online", "em", "gate"])
+def test_every_way_to_weigh_runs(weights: str, tmp_path: Path) -> None:
+    metrics = evaluate(tmp_path, Mixture({"near": local(), "far": unbounded()}), weights=weights)
+    assert math.isfinite(metrics["test/ppl"])
+    assert metrics["test/ppl"] != metrics["test/ppl_static"]
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+@pytest.mark.parametrize("batches", [1, 7])
+def test_an_interrupted_reading_goes_on_to_the_same_bits(
+    split: str, batches: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "WORTH", 0)  # save after every batch
+    whole = evaluate(tmp_path / "whole", memories(), every_seconds=0)
+    remember = StreamPass.remember
+    left = {split: batches}
+
+    def stop(self: StreamPass, *args: Any) -> None:
+        left[self.reading.split] = left.get(self.reading.split, 1000) - 1
+        if left[self.reading.split] < 0:
+            raise RuntimeError("killed")
+        remember(self, *args)
+
+    monkeypatch.setattr(StreamPass, "remember", stop)
+    with pytest.raises(RuntimeError, match="killed"):
+        evaluate(tmp_path / "cut", memories(), every_seconds=0)
+    monkeypatch.setattr(StreamPass, "remember", remember)
+    assert (tmp_path / "cut/reading.ckpt").exists() == (
+        batches > 3
+    )  # four pieces a batch are one save
+    assert evaluate(tmp_path / "cut", memories(), every_seconds=0) == whole
+    for name in ("valid", "test"):
+        cut, uncut = (
+            Record.load(tmp_path / f"{run}/records/{name}.npz") for run in ("cut", "whole")
+        )
+        np.testing.assert_array_equal(cut.static_N, uncut.static_N)
+        for memory in uncut.memories:
+            np.testing.assert_array_equal(cut.memories[memory], uncut.memories[memory])
+    assert not (tmp_path / "cut/reading.ckpt").exists()
+
+
+def test_a_damaged_save_is_refused(tmp_path: Path) -> None:
+    tmp_path.joinpath("reading.ckpt").write_bytes(b"half a file")
+    with pytest.raises(UserError, match=r"reading\.ckpt"):
+        evaluate(tmp_path, local())
+
+
+def test_dynamic_evaluation_adapts_and_gives_the_weights_back(tmp_path: Path) -> None:
+    static = evaluate(tmp_path / "a", NoCache())
+    evaluation = task(tmp_path / "b", dynamic(lr=1e-2))
+    before = {name: weight.clone() for name, weight in evaluation.model.state_dict().items()}
+    metrics = evaluation.run(trainer(), text(), None)
+    assert metrics["test/nll"] < static["test/nll"] - 0.02
+    evaluation.cache.adapter.restore()
+    for name, weight in evaluation.model.state_dict().items():
+        assert torch.equal(weight, before[name])
+
+
+def test_overlapping_windows_are_one_stream(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Decoder(WORDS + 1, 8, 1, 2, 16, "rotary", "gelu", 0.0, 0.0, 0.0, "tied", None, 0.0)
+    data = text(eval_stride=4)
+    metrics = evaluate(tmp_path, Mixture({"near": local(), "training": knn()}), data, model=model)
+    assert metrics["test/tokens"] == len(data.streams["test"]) - 1
+    assert metrics["test/ppl_near"] < metrics["test/ppl_static"]
+
+
+def test_an_unknown_word_for_new_words_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown, uniform, character"):
+        evaluate(tmp_path, local(), new_words="new")
+    with pytest.raises(UserError, match="Did you mean tuned"):
+        evaluate(tmp_path, local(), weights="tunned")
