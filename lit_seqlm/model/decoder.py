@@ -121,6 +121,12 @@ class Decoder(nn.Module):
             self.positions.embed(self.embedding(tokens_BT) * self.scale, positions_T)
         )
 
+    def key_modules(self) -> dict[str, nn.Module]:
+        """States that memories may compare, beside the output (see `lit_seqlm.task.keys`)."""
+        last = self.blocks[-1]
+        assert isinstance(last, DecoderBlock)
+        return {"ffn_input": last.feed_forward_norm, "embedding": self.embedding}
+
     def empty_cache(self, batch_size: int, max_len: int) -> list[KeyValueCache]:
         """A state for `forward`, with room for `max_len` tokens; filled in place and returned."""
         weight = self.norm.weight

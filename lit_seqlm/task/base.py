@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from lit_seqlm.checkpoint import random_state, set_random_state
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.errors import DivergedError
-from lit_seqlm.metrics.perplexity import Perplexity, exp
+from lit_seqlm.metrics.perplexity import Perplexity
 from lit_seqlm.objective.causal_lm import CausalLM
 from lit_seqlm.objective.loss import Loss
 from lit_seqlm.regularizer.none import NoRegularizer
 from lit_seqlm.task.context import check_context
+from lit_seqlm.task.exact import exact_numbers
 from lit_seqlm.task.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
-MANY_UNKNOWN = 0.1  # of a text: its perplexity says little then
 HOPELESS = 700.0  # nats per token: exp of more is infinite
 EXACT_SPLITS = ("val", "test")  # the dataloaders of the exact evaluation, in this order
 SPLITS = ("valid", "test")  # the same, as the data calls them
@@ -136,21 +136,3 @@ class SequenceTask(lightning.LightningModule):
                 f"the loss is {mean:.3g} nats per token at step {self.global_step}: training diverged. Try a smaller "
                 "optimizer.lr or trainer.gradient_clip_val; checkpoints hold the last finite weights."
             )
-
-
-def exact_numbers(
-    nll: float, scored: float, stage: str, split: str, datamodule: Any
-) -> dict[str, float]:
-    """What follows from a split's mean nll where all of it was scored, named ``stage/...``."""
-    whole = len(datamodule.streams[split]) - 1
-    if scored != whole:
-        log.warning("%s: only %d of %d predictions were scored", split, scored, whole)
-        return {}
-    total, unknown = nll * scored, datamodule.num_replaced[split] / (whole + 1)
-    if unknown > MANY_UNKNOWN:
-        log.warning("%s: %.0f %% of its words are <unk> to this model", split, 100 * unknown)
-    # The papers' codes divide N - 1 losses by N; to be compared with their numbers only.
-    values = {"out_of_vocabulary": unknown, "ppl_official_denominator": exp(total / (scored + 1))}
-    if size := datamodule.num_bytes(split):
-        values["bits_per_byte"] = total / math.log(2) / size
-    return {f"{stage}/{name}": value for name, value in values.items()}

@@ -19,8 +19,9 @@ from lit_seqlm.data.batch import Batch
 from lit_seqlm.model.layers.margin import select
 from lit_seqlm.objective.causal_lm import CausalLM
 from lit_seqlm.regularizer.none import NoRegularizer
-from lit_seqlm.task.base import EXACT_SPLITS, SPLITS, SequenceTask, exact_numbers
+from lit_seqlm.task.base import EXACT_SPLITS, SPLITS, SequenceTask
 from lit_seqlm.task.context import check_context
+from lit_seqlm.task.keys import Keys
 from lit_seqlm.task.lessons import Lessons
 from lit_seqlm.task.progress import Progress
 from lit_seqlm.task.reading import Reading, read
@@ -39,6 +40,7 @@ class Evaluate(SequenceTask):
 
     Args:
         weights, mixing: of the memories: fixed | tuned | online | em | gate (`lit_seqlm.cache.mixing`).
+        key: the state that memories compare: ``output``, or another that the model offers (`lit_seqlm.task.keys`).
         new_words: what a word outside the vocabulary is: ``unknown``, that is ``<unk>``; or a word of its own, whose
             share of p(<unk>) is ``uniform`` or given by a ``character`` model of its spelling.
         num_words: new words that ``uniform`` counts on; null: as many as the split has, which it then knows.
@@ -59,6 +61,7 @@ class Evaluate(SequenceTask):
         cache: Memory,
         weights: str,
         mixing: Callable[..., MixingOptions],
+        key: str,
         new_words: str,
         num_words: int | None,
         keep_neighbours: int | None,
@@ -67,7 +70,7 @@ class Evaluate(SequenceTask):
     ):
         super().__init__(model, objective, regularizer, unknown_id)
         self.cache, self.unknown_id = cache, unknown_id
-        self.new_words, self.num_words = new_words, num_words
+        self.key, self.new_words, self.num_words = key, new_words, num_words
         lam = {name: memory.lam for name, memory in cache.memories.items()}
         self.make_mixing = partial(make_mixing, weights, mixing(lam=lam))
         self.make_mixing()  # refuses what cannot be, before anything is read
@@ -79,16 +82,15 @@ class Evaluate(SequenceTask):
         self, trainer: lightning.Trainer, datamodule: Any, last: str | None
     ) -> dict[str, float]:
         check_context(self.model, datamodule)
-        Lessons(self.model, self.objective, trainer).give(self.cache, datamodule)
+        self.keys = Keys(self.model, self.key)
+        Lessons(self.model, self.keys, self.objective, trainer).give(self.cache, datamodule)
         report = Report(self.cache, self.make_mixing, self.unknown_id)
         for stage, split in zip(EXACT_SPLITS, SPLITS, strict=True):
             reading = read(datamodule, split, self.new_words, self.num_words)
             record = self._read(trainer, datamodule, reading)
             if stage == "val":
                 report.choose(record)
-            report.add(stage, record, reading)
-            nll, scored = report.metrics[f"{stage}/nll"], report.metrics[f"{stage}/tokens"]
-            report.metrics.update(exact_numbers(nll, scored, stage, split, datamodule))
+            report.add(stage, record, reading, datamodule)
         self.card = {**protocol(self, datamodule), **report.card()}
         report.tell()
         for logger in trainer.loggers:
@@ -133,7 +135,7 @@ class Evaluate(SequenceTask):
         self.progress.save(self.stream.reading.split, self._unfinished)
 
     def on_test_epoch_end(self) -> None:
-        """Nothing is logged from here: the numbers come from the record."""
+        """The numbers come from the record."""
 
     def _remember(self, output: Any, nll_N: Tensor, batch: Batch) -> None:
         features: dict[str, Tensor] = {}
@@ -141,7 +143,7 @@ class Evaluate(SequenceTask):
             entering_ND = select(output.hidden_BTD, batch.mask_BT)
             log_prob_NV = self.model.output_embedding.log_prob(entering_ND)
             features["entropy"] = -(log_prob_NV.exp() * log_prob_NV).sum(-1)
-        self.stream.remember(select(output.raw_BTD, batch.mask_BT).float(), nll_N, features)
+        self.stream.remember(select(self.keys.of(output), batch.mask_BT).float(), nll_N, features)
 
     def _unfinished(self) -> dict[str, Any]:
         state = {"state": self.states.get("test"), "stream": self.stream.state_dict()}

@@ -21,6 +21,7 @@ from lit_seqlm.data.batch import Batch
 from lit_seqlm.model.layers.margin import select
 from lit_seqlm.objective.causal_lm import CausalLM
 from lit_seqlm.regularizer.none import NoRegularizer
+from lit_seqlm.task.keys import Keys
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,11 @@ class Lessons:
     """Runs a model over its training text for the memories that ask for it: states for a store or for principal axes,
     gradients for dynamic evaluation. Nothing here sees the text that is scored."""
 
-    def __init__(self, model: nn.Module, objective: CausalLM, trainer: lightning.Trainer):
+    def __init__(
+        self, model: nn.Module, keys: Keys, objective: CausalLM, trainer: lightning.Trainer
+    ):
         self.model: Any = model.to(trainer.strategy.root_device).eval()
+        self.keys = keys
         self.objective, self.device = objective, trainer.strategy.root_device
 
     def give(self, cache: Memory, datamodule: Any) -> None:
@@ -72,13 +76,15 @@ class Lessons:
     def _run(self, loader: Any, total: int) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
         """Mean loss with its graph, and states with the words after them, of each batch."""
         state, console = None, Console(stderr=True)
-        bar = {"console": console, "transient": True, "disable": not console.is_terminal}
-        for batch in track(loader, "training text", total, **bar):
+        batches = track(
+            loader, "training text", total, console=console, disable=not console.is_terminal
+        )
+        for batch in batches:
             batch = move_data_to_device(batch, self.device)
             output = self.model(batch.tokens_BT, state)
             state = None if output.state is None else self.model.detach(output.state)
             loss = self.objective(output, self.model.output_embedding, batch, NoRegularizer())
-            yield loss.mean, (_rows(output.raw_BTD, batch), loss.targets_N)
+            yield loss.mean, (_rows(self.keys.of(output), batch), loss.targets_N)
 
     def _identity(self, datamodule: Any, wanted: int) -> dict[str, Any]:
         digest = hashlib.sha256()

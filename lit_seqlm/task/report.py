@@ -19,6 +19,7 @@ from lit_seqlm.console import for_tables
 from lit_seqlm.metrics.bootstrap import Interval, blocks, documents, paired_bootstrap
 from lit_seqlm.metrics.perplexity import exp
 from lit_seqlm.results import finite
+from lit_seqlm.task.exact import exact_numbers
 from lit_seqlm.task.reading import Reading
 
 SAMPLES = 1000  # of the bootstrap
@@ -56,7 +57,7 @@ class Report:
         for name, memory in self.memories.items():
             memory.choose(valid.settings[name][self.chosen[name]])
 
-    def add(self, stage: str, record: Record, reading: Reading) -> None:
+    def add(self, stage: str, record: Record, reading: Reading, datamodule: Any) -> None:
         """The numbers of a split; test was read with the chosen settings alone."""
         chosen = self.chosen if stage == "val" else dict.fromkeys(self.chosen, 0)
         nlls = {"static": -record.static_N}
@@ -67,6 +68,8 @@ class Report:
         headline_N = list(nlls.values())[-1]
         values |= self._perplexities(headline_N, record.words_N, reading.novelty_N[1:])
         self.metrics |= {f"{stage}/{name}": value for name, value in values.items()}
+        nll, scored = values["nll"], values["tokens"]
+        self.metrics |= exact_numbers(nll, scored, stage, reading.split, datamodule)
 
     def _ways(self, chosen: dict[str, int]) -> Iterator[tuple[str, dict[str, int]]]:
         """Each memory alone beside the static model, then all of them."""

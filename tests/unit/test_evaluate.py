@@ -21,6 +21,7 @@ from lit_seqlm.data.synthetic import SyntheticText
 from lit_seqlm.data.text import TextData
 from lit_seqlm.errors import UserError
 from lit_seqlm.model.decoder import Decoder
+from lit_seqlm.model.layers.attention import Context
 from lit_seqlm.model.lstm import LSTMLanguageModel
 from lit_seqlm.objective.causal_lm import CausalLM
 from lit_seqlm.regularizer.none import NoRegularizer
@@ -50,7 +51,7 @@ def task(folder: Path, cache: Any, **options: Any) -> Evaluate:
     given: dict[str, Any] = {
         "model": LSTMLanguageModel(WORDS + 1, 8, 1, 0.0, "tied", 0.5, None),
         "objective": CausalLM(0.0, "fused"), "regularizer": NoRegularizer(), "unknown_id": None, "cache": cache,
-        "weights": "tuned", "new_words": "unknown", "num_words": None, "keep_neighbours": None, "every_seconds": 1e9,
+        "weights": "tuned", "key": "output", "new_words": "unknown", "num_words": None, "keep_neighbours": None, "every_seconds": 1e9,
         "folder": str(folder),
         "mixing": lambda lam: MixingOptions(lam, step=0.1, max_experts=50, start_count=10.0, penalty=1e-3),
     }  # fmt: skip
@@ -209,3 +210,31 @@ def test_an_unknown_word_for_new_words_is_refused(tmp_path: Path) -> None:
         evaluate(tmp_path, local(), new_words="new")
     with pytest.raises(UserError, match="Did you mean tuned"):
         evaluate(tmp_path, local(), weights="tunned")
+
+
+@pytest.mark.parametrize("key", ["output", "embedding", "ffn_input"])
+def test_memories_compare_the_state_that_is_asked_for(key: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Decoder(WORDS + 1, 8, 1, 2, 16, "rotary", "gelu", 0.0, 0.0, 0.0, "tied", None, 0.0)
+    seen: list[torch.Tensor] = []
+    near = local()
+    near.step, step = lambda *args: (seen.append(args[0]), step(*args))[1], near.step  # type: ignore[method-assign]
+    data = text(eval_stride=4)
+    evaluate(tmp_path, near, data, model=model, key=key)
+    tokens_BT = data.streams["valid"][None, :16].long()
+    with torch.no_grad():
+        embedded = model.eval().embed(tokens_BT, torch.arange(16))
+        block = model.blocks[0]
+        rotation = model.positions.rotation(torch.arange(16), torch.float32)
+        attended = embedded + block.attention(block.attention_norm(embedded), rotation, Context())
+        expected = {
+            "output": model(tokens_BT).raw_BTD,
+            "embedding": model.embedding(tokens_BT),
+            "ffn_input": block.feed_forward_norm(attended),
+        }[key]
+    torch.testing.assert_close(seen[0][:16], expected[0])
+
+
+def test_a_key_that_a_model_lacks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"task\.key=ffn_input.*output"):
+        evaluate(tmp_path, local(), key="ffn_input")

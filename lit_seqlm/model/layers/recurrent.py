@@ -42,6 +42,10 @@ class RecurrentLanguageModel(nn.Module):
         raw_BTD, state = self.stack(embedded_BTD, state)
         return Output(self.output_dropout(raw_BTD), state, raw_BTD)
 
+    def key_modules(self) -> dict[str, nn.Module]:
+        """States that memories may compare, beside the output (see `lit_seqlm.task.keys`)."""
+        return {"embedding": self.embedding}
+
     @staticmethod
     def detach(state: RecurrentState) -> RecurrentState:
         return detach_state(state)
