@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lit_seqlm.config import NOT_IDENTITY, Scale
+from lit_seqlm.config import CONF, NOT_IDENTITY, Scale
 from lit_seqlm.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def inherit(cfg: DictConfig, origin: dict[str, Any] | None, overrides: list[str]
     theirs = origin["config"]
     with open_dict(cfg):
         for group in groups:
-            if group in keys or ("experiment" in keys and group != "model"):
+            if group in keys or (group != "model" and _chosen(group)):
                 continue
             cfg[group] = OmegaConf.create(theirs[group])
             for key, value in keys.items():
@@ -61,6 +61,12 @@ def inherit(cfg: DictConfig, origin: dict[str, Any] | None, overrides: list[str]
             _read_alike(cfg, theirs, keys)
         if groups and "scale" not in keys:
             cfg.scale = Scale(theirs["scale"])
+
+
+def _chosen(group: str) -> bool:
+    """Whether an experiment chose the option of a group itself."""
+    usual = next(entry[group] for entry in OmegaConf.load(CONF / "config.yaml").defaults if group in entry)
+    return HydraConfig.get().runtime.choices[group] != usual
 
 
 def _read_alike(cfg: DictConfig, theirs: dict[str, Any], keys: dict[str, str]) -> None:

@@ -26,6 +26,7 @@ from lit_seqlm.task.lessons import Lessons
 from lit_seqlm.task.progress import Progress
 from lit_seqlm.task.reading import Reading, read
 from lit_seqlm.task.report import Report, protocol
+from lit_seqlm.task.show import show
 from lit_seqlm.task.stream_pass import StreamPass
 
 log = logging.getLogger(__name__)
@@ -92,9 +93,7 @@ class Evaluate(SequenceTask):
                 report.choose(record)
             report.add(stage, record, reading, datamodule)
         self.card = {**protocol(self, datamodule), **report.card()}
-        report.tell()
-        for logger in trainer.loggers:
-            logger.log_metrics(report.metrics)
+        show(report, trainer.loggers, self.records.parent, datamodule)
         return report.metrics
 
     def _read(self, trainer: lightning.Trainer, datamodule: Any, reading: Reading) -> Record:

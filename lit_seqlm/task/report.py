@@ -2,20 +2,16 @@
 
 # N = predictions
 
-import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from lit_seqlm.cache.memory import Memory
 from lit_seqlm.cache.mixing.settings import TriedSetting, best_settings
 from lit_seqlm.cache.mixing.strategies import Mixing
 from lit_seqlm.cache.record import Record
-from lit_seqlm.console import for_tables
 from lit_seqlm.metrics.bootstrap import Interval, blocks, documents, paired_bootstrap
 from lit_seqlm.metrics.perplexity import exp
 from lit_seqlm.results import finite
@@ -26,15 +22,12 @@ SAMPLES = 1000  # of the bootstrap
 FEW_DOCUMENTS = 20  # with fewer, blocks of the stream are resampled instead
 BLOCK = 1000  # tokens
 ALL = "all"  # the memories together
-KINDS = {
-    "known": 0,
-    "first": 1,
-    "repeat": 2,
-}  # of words: in the vocabulary, new, new and seen before
+# Of words: in the vocabulary, new, new and seen before.
+KINDS = {"known": 0, "first": 1, "repeat": 2}
 
 
 class Report:
-    """Chooses on validation, then turns each split's record into metrics, an evaluation card and a table.
+    """Chooses on validation, then turns each split's record into metrics and an evaluation card.
 
     Args:
         make: a new mixing strategy, for each memory alone and for all of them together.
@@ -47,6 +40,8 @@ class Report:
         self.chosen: dict[str, int] = {}
         self.mixings: dict[str, Mixing] = {}
         self.changes: dict[str, dict[str, Interval]] = {}
+        self.nlls: dict[str, dict[str, np.ndarray]] = {}  # by split, then way to score
+        self.words_N = np.empty(0, np.int64)  # of the split added last
 
     def choose(self, valid: Record) -> None:
         """Settings and weights, on validation alone; every memory goes on with its chosen setting."""
@@ -63,10 +58,10 @@ class Report:
         nlls = {"static": -record.static_N}
         for name, rows in self._ways(chosen):
             nlls[name] = -self.mixings[name].log_prob(record, rows)
+        self.nlls[stage], self.words_N = nlls, record.words_N
         values = {f"ppl_{name}": exp(float(nll_N.mean())) for name, nll_N in nlls.items() if chosen}
         values |= self._compare(stage, nlls, reading)
-        headline_N = list(nlls.values())[-1]
-        values |= self._perplexities(headline_N, record.words_N, reading.novelty_N[1:])
+        values |= self._perplexities(nlls[list(nlls)[-1]], record.words_N, reading.novelty_N[1:])
         self.metrics |= {f"{stage}/{name}": value for name, value in values.items()}
         nll, scored = values["nll"], values["tokens"]
         self.metrics |= exact_numbers(nll, scored, stage, reading.split, datamodule)
@@ -128,23 +123,6 @@ class Report:
             "memory": {name: memory.describe() for name, memory in self.memories.items()},
             "change_of_perplexity": intervals,
         }
-
-    def tell(self) -> None:
-        """A line for each way to score, where there is more than one."""
-        if not self.mixings:
-            return
-        table = Table("", "val ppl", "test ppl", "change of test ppl (95 %)", box=SIMPLE_HEAD)
-        for name in ("static", *self.mixings):
-            ppl = [f"{self.metrics[f'{stage}/ppl_{name}']:.2f}" for stage in ("val", "test")]
-            table.add_row(name, *ppl, _shown(self.changes["test"].get(name)))
-        for_tables().print(table, highlight=False)
-
-
-def _shown(change: Interval | None) -> str:
-    if change is None:
-        return ""
-    known = "" if math.isnan(change.low) else f" ({change.low:+.1f} to {change.high:+.1f})"
-    return f"{change.mean:+.1f} %{known}"
 
 
 def _documents(starts: np.ndarray, num_tokens: int) -> np.ndarray:

@@ -319,3 +319,46 @@ def test_a_normalizer_whitens_what_it_was_fitted_to() -> None:
     white_ND = memory.normalizer(skewed_ND)
     assert_equal(white_ND.mean(0), torch.zeros(D), atol=1e-4)
     assert_equal(torch.cov(white_ND.T), torch.eye(D), atol=1e-3)
+
+
+def recurring(num_tokens: int, num_contexts: int, gap: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Contexts that come back after some `gap` tokens, each followed by a word of its own: what a static model that
+    does not know these words calls uniform."""
+    generator = torch.Generator().manual_seed(seed)
+    context_C = torch.randn(num_contexts, D, generator=generator)
+    word_C = torch.randint(V, (num_contexts,), generator=generator)
+    if gap == 1:  # a document: few contexts at a time
+        topic_N = torch.arange(num_tokens) // 40 % num_contexts
+    else:
+        topic_N = torch.randint(num_contexts, (num_tokens,), generator=generator)
+    noise_ND = 0.1 * torch.randn(num_tokens, D, generator=generator)
+    return context_C[topic_N] + noise_ND, word_C[topic_N]
+
+
+def best_nll(log_prob_N: Tensor) -> float:
+    """With the best weight beside a uniform static model."""
+    given = log_prob_N.double().nan_to_num(nan=-math.log(V)).exp()
+    weights = torch.linspace(0, 1, 101)[:-1, None].double()
+    return -float(((1 - weights) / V + weights * given).log().mean(1).max())
+
+
+def test_shuffled_streams_need_a_long_memory_and_documents_do_not() -> None:
+    """The claim of Grave, Cisse and Joulin 2017: shuffled, unbounded < local <= static; in order, both are close."""
+    shuffled, ordered = recurring(3000, 200, gap=200), recurring(3000, 200, gap=1)
+    near, far = local(size=20, theta=2.0), unbounded(k=5, bandwidth_scale=0.5)
+    nll = {
+        (name, memory.name): best_nll(read(memory, *stream, 300)[0])
+        for name, stream in (("shuffled", shuffled), ("ordered", ordered))
+        for memory in (near, far)
+    }
+    static = math.log(V)
+    assert nll["shuffled", "unbounded"] < 0.6 * nll["shuffled", "local"]
+    assert 0.85 * static < nll["shuffled", "local"] <= static
+    assert nll["ordered", "local"] < 0.3 * static
+    assert nll["ordered", "unbounded"] < 0.3 * static
+
+
+def test_nothing_is_gained_on_words_drawn_at_random() -> None:
+    hidden_ND, words_N = stream(seed=5)
+    for memory in (local(), unbounded(), UnigramCache(0.1, {})):
+        assert best_nll(read(memory, hidden_ND, words_N, 50)[0]) > math.log(V) - 0.03

@@ -4,10 +4,10 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import Tensor
+
+from lit_seqlm.plots.axes import finish, plain_ticks
 
 History = Mapping[str, Sequence[float]]  # column of history.csv -> one number an epoch
 WIDE = (9.0, 3.6)
@@ -41,13 +41,13 @@ def curves(histories: Mapping[str, History], metric: str = "ppl") -> Figure:
         xlabel="epoch", ylabel={"ppl": "perplexity", "nll": "nats per token"}.get(metric, metric)
     )
     quality.set_yscale("log")
-    _plain_ticks(quality)
+    plain_ticks(quality)
     quality.legend(frameon=False)
     for rate in rates:
         rate.set(xlabel="epoch", ylabel="learning rate")
         rate.set_ylim(bottom=0)
     for axes in (quality, *rates):
-        _finish(axes)
+        finish(axes)
         axes.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
@@ -70,23 +70,9 @@ def embedding(geometries: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
     near.set_ylim(bottom=0)
     spectrum.set(xlabel="rank", ylabel="singular value")
     spectrum.set_yscale("log")
-    _plain_ticks(spectrum)
+    plain_ticks(spectrum)
     for axes in (near, spectrum):
-        _finish(axes)
+        finish(axes)
         if len(geometries) > 1:
             axes.legend(frameon=False)
     return figure
-
-
-def _plain_ticks(axes: Axes) -> None:
-    """100, 150, 200 instead of powers of ten; fewer where the axis spans a factor of 30."""
-    low, high = axes.get_ylim()
-    steps = (1, 1.5, 2, 3, 4, 5, 7) if high < 30 * low else (1, 2, 5)
-    axes.yaxis.set_major_locator(LogLocator(subs=steps))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _finish(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.3, which="major")
