@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 
 from lit_seqlm.console import for_tables
 from lit_seqlm.errors import UserError, did_you_mean
+from lit_seqlm.reproduce.aggregate import status
 from lit_seqlm.reproduce.checks import check_paper
 from lit_seqlm.reproduce.launch import launch
 from lit_seqlm.reproduce.plan import Job, is_stale, output_root, plan, state
@@ -134,7 +135,7 @@ def run_status(options: argparse.Namespace) -> int:
             grid.add_column(column, overflow="fold")
         for row in rows:
             if not row.experiment:
-                grid.add_row(row.id, "-", "not implemented", "-", "-")
+                grid.add_row(row.id, "-", status(table, row, {}), "-", "-")
             for seed in row.seeds if row.experiment else ():
                 job = jobs[row.id, seed]
                 kept = "yes" if table.results == "committed" and seed in records[row.id] else "-"

@@ -110,7 +110,13 @@ def explain(error: Exception) -> str:
     meant = re.search(r"Did you mean to override (\S+)\?", text)
     if meant:
         group = meant.group(1).partition("@")[0]
-        return f"{group} belongs to the data here. Say {meant.group(1)}=OPTION."
+        return f"{group} belongs to another group here. Say {meant.group(1)}=OPTION."
+    group = re.search(r"Could not override '([^'@]+)'\. No match", text)
+    if group and (CONF / group.group(1)).is_dir():
+        return f"{group.group(1)}: nothing that was chosen has one. Choose its owner first, such as cache=unbounded."
+    unlike = re.search(r"Error merging override (\S+?)=", text)
+    if unlike:
+        return f"{unlike.group(1)} holds keys of its own. Say {unlike.group(1)}.KEY=VALUE."
     key = re.search(r"Could not override '([^']+)'", text)
     if key:
         return f"{key.group(1)}: there is no such key. {_accepted_near(key.group(1))}"

@@ -65,7 +65,9 @@ def inherit(cfg: DictConfig, origin: dict[str, Any] | None, overrides: list[str]
 
 def _chosen(group: str) -> bool:
     """Whether an experiment chose the option of a group itself."""
-    usual = next(entry[group] for entry in OmegaConf.load(CONF / "config.yaml").defaults if group in entry)
+    usual = next(
+        entry[group] for entry in OmegaConf.load(CONF / "config.yaml").defaults if group in entry
+    )
     return HydraConfig.get().runtime.choices[group] != usual
 
 

@@ -1,10 +1,8 @@
 """Dynamic evaluation: the weights themselves remember (Krause, Kahembwe, Murray and Renals, 2018).
 
 The official code (`dynamiceval.py` of benkrause/dynamic-evaluation, and its copy in zihangdai/mos)
-differentiates the MEAN loss over the tokens: of a batch of training segments for the statistics, of
-one segment for an update. Its last segment, if shorter, is divided by its own tokens; its learning
-rate is not scaled with `segment`, only the grid of its search is. The published learning rates are
-for these means, so `prepare` and `adapt` take means.
+differentiates the MEAN loss over the tokens of a training batch or a segment, also of a shorter last
+one, and its published learning rates are for that. So `prepare` and `adapt` take means.
 """
 
 import itertools
@@ -32,12 +30,11 @@ class DynamicEvaluation:
     r divided by the SUM over tensors. It does the same as `mean` with lr and floor divided by
     sqrt(B_s) and decay divided by the number of tensors.
 
-    Every trainable tensor counts once, also one that no gradient reaches. Memory: four copies of the
-    weights (theta0, S and the two factors), with `rule=sgd` one.
+    Every trainable tensor counts once, also one that no gradient reaches. Four copies of the weights
+    are held, with `rule=sgd` one.
 
     Args:
-        rule: ``rms`` as above; ``sgd`` is S = 1, r = 1, floor = 0 and needs no statistics:
-            theta += decay (theta0 - theta) - lr g.
+        rule: ``rms`` as above; ``sgd``: S = r = 1, floor = 0, no statistics.
         stat_scale: ``mean`` or ``sum``.
         lr, decay, floor: eta, lambda and epsilon of the paper.
         segment: tokens between two updates, in the statistics too; the caller cuts.
@@ -59,18 +56,16 @@ class DynamicEvaluation:
         stats_batch: int,
         stats_max_batches: int | None,
     ):
-        for key, word, accepted in (
-            ("rule", rule, RULES),
-            ("stat_scale", stat_scale, STAT_SCALES),
-        ):
+        for key, word, accepted in (("rule", rule, RULES), ("stat_scale", stat_scale, STAT_SCALES)):
             if word not in accepted:
                 raise UserError(f"cache.{key}={word}: {did_you_mean(word, accepted)}")
-        for key, size in (
-            ("segment", segment),
-            ("stats_batch", stats_batch),
-            ("stats_max_batches", 1 if stats_max_batches is None else stats_max_batches),
-        ):
-            if size < 1:
+        sizes = {
+            "segment": segment,
+            "stats_batch": stats_batch,
+            "stats_max_batches": stats_max_batches,
+        }
+        for key, size in sizes.items():
+            if size is not None and size < 1:
                 raise UserError(f"cache.{key}={size}: it must be at least 1.")
         self.rule, self.stat_scale, self.floor = rule, stat_scale, floor
         self.segment, self.stats_batch = segment, stats_batch
@@ -232,8 +227,7 @@ class DynamicEvaluation:
                     square.addcmul_(gradient, gradient)
         if not num_batches:
             raise UserError(
-                f"cache.stats_batch={self.stats_batch}: the training text is too short for so many "
-                "columns. Use fewer."
+                f"cache.stats_batch={self.stats_batch}: the training text is too short."
             )
         divisor = num_batches if self.stat_scale == "mean" else 1
         for square in squares.values():

@@ -65,6 +65,10 @@ class Memory:
                 raise UserError(
                     f"cache.grid.{key}: there is nothing of that name to tune. {did_you_mean(key, self.tunable)}"
                 )
+            if isinstance(grid[key], str | int | float):
+                raise UserError(
+                    f"cache.grid.{key}={grid[key]}: it takes a list. Say cache.grid.{key}=[{grid[key]}]."
+                )
         self.lam = lam
         self.grid = {key: list(values) for key, values in grid.items() if values}
         self.position = 0  # tokens remembered since the last reset

@@ -74,10 +74,10 @@ def paper_effect(table: Table, row: Row) -> PaperEffect | None:
     return PaperEffect(percent, "", ours.verified and theirs.verified)
 
 
-def status(row: Row, records: Mapping[int, Mapping[str, Any]]) -> str:
-    """One or two words: what is behind a row's numbers."""
+def status(table: Table, row: Row, records: Mapping[int, Mapping[str, Any]]) -> str:
+    """A few words: what is behind a row's numbers."""
     if not row.experiment:
-        return "not implemented"
+        return table.absent if row.scale == "paper" else "not implemented"
     of = [str(records[seed].get("status")) for seed in row.seeds if seed in records]
     diverged, done = of.count("diverged"), of.count("done")
     parts = [f"{done} of {len(row.seeds)} done"] if 0 < done < len(row.seeds) else []

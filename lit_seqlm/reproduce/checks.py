@@ -4,9 +4,10 @@ from pathlib import Path
 
 from lit_seqlm.reproduce import aggregate
 from lit_seqlm.reproduce.aggregate import Records
+from lit_seqlm.reproduce.cells import number
 from lit_seqlm.reproduce.plan import plan
 from lit_seqlm.reproduce.records import committed_path, faults, load_records, stray_files
-from lit_seqlm.reproduce.render import markdown, number
+from lit_seqlm.reproduce.render import markdown
 from lit_seqlm.reproduce.table import Table, load_paper, load_table
 
 

@@ -8,14 +8,14 @@ from lit_seqlm.errors import UserError, did_you_mean
 from lit_seqlm.reproduce.strict import check_keys, choice, construct, mapping, read_yaml
 
 SCALES = ("paper", "reduced")
-DIRECTIONS = ("lower", "higher")
+DIRECTIONS = ("lower", "higher", "none")
 RESULTS = ("committed", "outputs")
 PAPER_FILE = "paper.yaml"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of result.json: how it is called, in what unit, and which way is better."""
+    """One number of result.json: how it is called, in what unit, and which way is better, if any (``none``)."""
 
     label: str
     direction: str
@@ -75,6 +75,7 @@ class Table:
 
     Args:
         headline: the metric that effects and tolerances speak of.
+        absent: the status of rows at the paper's scale that have no recipe, such as ``text not at hand``.
         results: ``committed``: from experiments/PAPER/results; ``outputs``: from the run folders of
             this machine.
     """
@@ -85,6 +86,7 @@ class Table:
     rows: tuple[Row, ...]
     note: str = ""
     after: str = ""
+    absent: str = "not implemented"
     results: str = "committed"
     name: str = field(default="", metadata={"from_path": True})
     folder: Path = field(default=Path(), metadata={"from_path": True})

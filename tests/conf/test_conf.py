@@ -7,6 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError
 
 from lit_seqlm.check import check
 from lit_seqlm.config import Scale, register
@@ -19,7 +20,8 @@ CONF = ROOT / "conf"
 OVERLAYS = {"experiment", "sweep", "debug"}
 MIRROR = {"optimizer": "optim", "scheduler": "optim"}  # group -> package, where the names differ
 EXTERNAL = ("torch.optim.", "lightning.")
-PACKAGE = {"tokenizer": "tokenizer@data.tokenizer"}
+PACKAGE = {"tokenizer": "tokenizer@data.tokenizer", "search": "search@cache.store"}
+WITHIN = {"search": ["cache=unbounded"]}  # what must be chosen for a group to have its place
 OPTIONS = sorted(
     path.relative_to(CONF).with_suffix("")
     for path in CONF.rglob("*.yaml")
@@ -52,7 +54,7 @@ def fits(cfg: DictConfig) -> None:
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
 def test_option_composes_and_fits(option: Path) -> None:
     group, name = option.parts[0], "/".join(option.parts[1:])
-    fits(composed(f"{PACKAGE.get(group, group)}={name}"))
+    fits(composed(*WITHIN.get(group, []), f"{PACKAGE.get(group, group)}={name}"))
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
@@ -77,25 +79,24 @@ def test_experiment_is_named_after_its_file(name: str) -> None:
     assert not (name.endswith("_cpu") and cfg.scale == Scale.paper)
 
 
-@pytest.mark.parametrize("group", sorted({o.parts[0] for o in OPTIONS} - OVERLAYS))
-def test_a_typo_in_any_key_is_refused(group: str) -> None:
-    """Keys of every option of a group, misspelt: refused while composing, before anything loads."""
-    place = {"tokenizer": "data.tokenizer"}.get(group, group)
-    for option in [o for o in OPTIONS if o.parts[0] == group]:
-        keys = [
-            k
-            for k in OmegaConf.load(CONF / f"{option}.yaml") or {}
-            if k != "defaults" and k[0] != "_"
-        ]
-        for key in keys:
-            with pytest.raises(HydraException):
-                compose(
-                    "config",
-                    overrides=[
-                        f"{PACKAGE.get(group, group)}={option.name}",
-                        f"{place}.{key}_typo=1",
-                    ],
-                )
+def refuses_typos(node: DictConfig) -> None:
+    """As Hydra does it: what is composed takes no key that is not there."""
+    for key in [key for key in node if not str(key).startswith("_")]:
+        with pytest.raises(ConfigAttributeError):
+            OmegaConf.update(node, f"{key}_typo", 1)
+
+
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o.parts[0] not in OVERLAYS], ids=str)
+def test_a_typo_in_any_key_is_refused(option: Path) -> None:
+    """Keys of every option, misspelt: refused while composing, before anything loads."""
+    group, chosen = option.parts[0], PACKAGE.get(option.parts[0], option.parts[0])
+    overrides = [*WITHIN.get(group, []), f"{chosen}={option.name}"]
+    place = chosen.rpartition("@")[2]
+    node = OmegaConf.select(composed(*overrides), place)
+    if isinstance(node, DictConfig):
+        refuses_typos(node)
+    with pytest.raises(HydraException):
+        composed(*overrides, f"{place}.key_typo=1")
 
 
 def test_a_typo_in_a_file_is_refused_with_the_nearest_name() -> None:
@@ -117,7 +118,9 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("package", ["model", "objective", "regularizer", "penalty", "cache"])
+@pytest.mark.parametrize(
+    "package", ["model", "objective", "regularizer", "penalty", "cache", "search"]
+)
 def test_plain_torch_packages_import_no_framework(package: str) -> None:
     for path in (ROOT / "lit_seqlm" / package).rglob("*.py"):
         frameworks = {

@@ -35,14 +35,30 @@ def test_only_seeds_that_both_rows_have_are_paired():
 
 
 def test_a_diverged_run_has_no_number_but_a_status(tmp_path):
-    row = load_table(write(tmp_path, plain_table()), "small").row("branch")
+    table = load_table(write(tmp_path, plain_table()), "small")
+    row = table.row("branch")
     some = {1: record(108.0), 2: record(status="diverged")}
     assert aggregate.measured(some, "test/ppl").num == 1
-    assert aggregate.status(row, some) == "1 of 2 done, 1 of 2 diverged"
-    assert aggregate.status(row, {s: record(status="diverged") for s in (1, 2)}) == "diverged"
-    assert aggregate.status(row, {1: record(108.0)}) == "1 of 2 done"
-    assert aggregate.status(row, records({1: 108.0, 2: 108.0})) == "done"
-    assert aggregate.status(row, {}) == "not run"
+    diverged = {seed: record(status="diverged") for seed in (1, 2)}
+    assert aggregate.status(table, row, some) == "1 of 2 done, 1 of 2 diverged"
+    assert aggregate.status(table, row, diverged) == "diverged"
+    assert aggregate.status(table, row, {1: record(108.0)}) == "1 of 2 done"
+    assert aggregate.status(table, row, records({1: 108.0, 2: 108.0})) == "done"
+    assert aggregate.status(table, row, {}) == "not run"
+
+
+def test_a_row_without_a_recipe_says_why(tmp_path):
+    plain = plain_table()
+    plain["rows"] += [
+        {"id": "far", "label": "far", "scale": "paper"},
+        {"id": "near", "label": "near", "scale": "reduced"},
+    ]
+    table = load_table(write(tmp_path, plain), "small")
+    told = [aggregate.status(table, table.row(row_id), {}) for row_id in ("far", "near")]
+    assert told == ["not implemented", "not implemented"]
+    table = load_table(write(tmp_path, {**plain, "absent": "text not at hand"}), "small")
+    told = [aggregate.status(table, table.row(row_id), {}) for row_id in ("far", "near", "base")]
+    assert told == ["text not at hand", "not implemented", "not run"]
 
 
 def test_the_published_effect_is_given_or_follows_from_two_published_numbers(tmp_path):

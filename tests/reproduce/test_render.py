@@ -8,11 +8,13 @@ from rich.console import Console
 from rich.measure import Measurement
 
 from lit_seqlm.errors import UserError
+from lit_seqlm.reproduce.cells import percent
 from lit_seqlm.reproduce.checks import check_paper, check_table
 from lit_seqlm.reproduce.plan import plan
 from lit_seqlm.reproduce.records import MACHINE_PATH, committed_path, keep, load_records
-from lit_seqlm.reproduce.render import markdown, percent, terminal, view
+from lit_seqlm.reproduce.render import markdown, terminal
 from lit_seqlm.reproduce.table import load_paper, load_table
+from lit_seqlm.reproduce.view import view
 from tests.reproduce.synthetic import BASE, BRANCH, plain_table, records, write
 
 COMMAND = "render it"
@@ -58,10 +60,9 @@ def run_all(table, **changes):
 def test_a_table_without_runs_says_so(paper):
     table = load_table(paper, "small")
     text = markdown(load_paper(paper), [(table, load_records(table))], COMMAND)
-    assert (
-        "| branch | 90.00 (unverified) [1] | - | - | - | -2.70 % | not run | reduced | - |" in text
-    )
-    assert "| later \\| not yet | - | - | - | - | - | not implemented | reduced | - |" in text
+    assert "| row | paper | effect paper | status | scale |" in text, "empty columns are left out"
+    assert "| branch | 90.00 (unverified) [1] | -2.70 % | not run | reduced |" in text
+    assert "| later \\| not yet | - | - | not implemented | reduced |" in text
     assert "[1] table 1" in text
 
 
@@ -91,6 +92,70 @@ def test_the_terminal_shows_the_same_cells_in_100_columns(paper):
     console.print(grid)
     for text in ("108.47 ± 0.72", "-1.84 ± 0.58", "(unverified)", "[1]", "status", "0123456"):
         assert text in output.getvalue()
+
+
+WIDE = {
+    "title": "A grid",
+    "headline": "d",
+    "absent": "text not at hand",
+    "metrics": {
+        "a": {"label": "static", "direction": "lower", "digits": 1},
+        "b": {"label": "speed", "direction": "higher", "unit": "tokens/s", "digits": 0},
+        "c": {"label": "never given", "direction": "lower"},
+        "d": {"label": "words", "direction": "none", "digits": 0},
+    },
+    "rows": [
+        {
+            "id": "published",
+            "label": "published",
+            "paper": {"value": {"a": 99.95, "d": 7}, "where": "table 1", "verified": False},
+        },
+        {"id": "ours", "label": "ours", "experiment": "small", "seeds": [1, 2], "scale": "reduced"},
+    ],
+}
+
+
+def test_more_than_two_metrics_have_a_column_each_where_something_stands(tmp_path):
+    """An oracle by hand: what a reader would write."""
+    table = load_table(write(tmp_path, WIDE), "small")
+    runs = {seed: {"status": "done", "metrics": {"b": 10.0 * seed}} for seed in (1, 2)}
+    shown = view(table, {"ours": runs})
+    titles = ["row", "static, paper", "words, paper", "source", "speed in tokens/s, reduced scale"]
+    assert shown.columns == [*titles, "n", "status", "scale", "commit"]
+    assert shown.lines == [
+        ["published", "100.0", "7", "[1] (unverified)", "-", "-", "text not at hand", "paper", "-"],
+        ["ours", "-", "-", "-", "15 ± 7", "2", "done", "reduced", "?"],
+    ]
+    ways = ["Lower is better: static, never given.", "Higher is better: speed."]
+    assert shown.notes == [*ways, "Neither way is better: words.", "Sources: [1] table 1."]
+    assert view(table, {}).columns == [*titles[:4], "status", "scale"]
+
+
+def test_a_wide_table_fits_a_terminal_of_100_columns(tmp_path):
+    plain = {
+        **WIDE,
+        "metrics": {
+            name: {"label": f"+ unbounded {name}", "direction": "none", "digits": 1}
+            for name in "abcdef"
+        },
+        "rows": [{**WIDE["rows"][1], "seeds": [1]}],
+    }
+    table = load_table(write(tmp_path, plain), "small")
+    runs = {1: {"status": "done", "metrics": dict.fromkeys("abcdef", 1234.56)}}
+    for width in (100, 160):
+        output = io.StringIO()
+        Console(file=output, width=width).print(terminal(table, {"ours": runs}))
+        lines = output.getvalue().splitlines()
+        assert max(map(len, lines)) <= width
+        (ours,) = [line for line in lines if line.lstrip().startswith("ours")]
+        assert ours.split() == ["ours", *["1234.6"] * 6, "1", "done"]
+
+
+def test_a_metric_that_has_no_better_way_is_only_named(tmp_path):
+    plain = plain_table()
+    plain["metrics"]["test/ppl"] = {"label": "words", "direction": "none", "unit": "thousands"}
+    table = load_table(write(tmp_path, plain), "small")
+    assert view(table, {}).notes[0] == "Numbers: words in thousands."
 
 
 def test_check_passes_when_all_is_kept_and_rendered(paper):

@@ -39,9 +39,13 @@ TABLES = sorted(
         (lambda t: t["rows"][1].update(overrides=["seed=3"]), "seed=3: use the keys"),
         (lambda t: t["rows"][0].update(tolerance=2), "needs a published test/ppl"),
         (lambda t: t["rows"][0].update(id="branch"), "stands there twice"),
-        (lambda t: t["metrics"]["test/ppl"].update(direction="down"), "Accepted: higher, lower."),
+        (
+            lambda t: t["metrics"]["test/ppl"].update(direction="down"),
+            "Accepted: higher, lower, none.",
+        ),
         (lambda t: t.update(rows=[]), "at least one row"),
         (lambda t: t.update(name="x"), "no key 'name'"),
+        (lambda t: t.update(absent=3), "absent must be text"),
     ],
 )
 def test_a_mistake_in_a_table_is_told_with_what_is_accepted(tmp_path, break_it, said):
