@@ -160,15 +160,12 @@ class DynamicEvaluation:
             )
         with torch.no_grad():
             for name, weight in self.weights.items():
-                gradient = gradients[name]
-                if self.rule == "rms":
-                    weight.lerp_(self.prior[name], self.pull[name])
-                    if gradient is not None:
-                        weight.addcmul_(gradient, self.step[name], value=-1.0)
-                else:
-                    weight.lerp_(self.prior[name], self.decay)
-                    if gradient is not None:
-                        weight.add_(gradient, alpha=-self.lr)
+                gradient, rms = gradients[name], self.rule == "rms"
+                weight.lerp_(self.prior[name], self.pull[name] if rms else self.decay)
+                if gradient is not None and rms:
+                    weight.addcmul_(gradient, self.step[name], value=-1.0)
+                elif gradient is not None:
+                    weight.add_(gradient, alpha=-self.lr)
 
     @torch.no_grad()
     def restore(self) -> None:
