@@ -81,6 +81,11 @@ class DynamicEvaluation:
     def memories(self) -> dict[str, Any]:
         return {}  # nothing to mix: the static model itself changes
 
+    def describe(self) -> dict[str, Any]:
+        """Its options, for the evaluation card."""
+        names = ("rule", "stat_scale", "lr", "decay", "floor", "segment", "stats_batch")
+        return {name: getattr(self, name) for name in names}
+
     @property
     def adapter(self) -> "DynamicEvaluation":
         return self
@@ -131,10 +136,7 @@ class DynamicEvaluation:
         if self.rule == "sgd" and decay > 1:
             raise UserError(f"cache.decay={decay}: with cache.rule=sgd it must be at most 1.")
         if self.rule == "rms" and self.floor <= 0:
-            raise UserError(
-                f"cache.floor={self.floor}: it must be more than 0, for a weight whose training "
-                "gradients were all zero."
-            )
+            raise UserError(f"cache.floor={self.floor}: it must be more than 0.")
         self.lr, self.decay = lr, decay
         self.restore()
         if self.statistic:

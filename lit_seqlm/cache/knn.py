@@ -13,8 +13,9 @@ from torch import Tensor
 from lit_seqlm.cache.memory import Scores, States
 from lit_seqlm.cache.nearest import NearestMemory
 from lit_seqlm.cache.normalize import PCA_TOKENS
+from lit_seqlm.errors import UserError
 from lit_seqlm.search.snapshot import load, save
-from lit_seqlm.search.store import Store
+from lit_seqlm.search.store import CHANGEABLE, Store
 
 ROWS = 256
 FILE = "store.memory"
@@ -26,7 +27,7 @@ class KNNStore(NearestMemory):
     The store is built from the model's own training text once, and does not change while a stream is read.
 
     Args:
-        training_tokens: so many from the text's beginning; null: all of it.
+        training_tokens: so many, from columns of the text that are read side by side; null: all of it.
         folder: keeps the finished store for the next evaluation of the same weights; null: it is built every time.
     """
 
@@ -45,6 +46,10 @@ class KNNStore(NearestMemory):
         grid: Mapping[str, Sequence[Any] | None],
     ):
         super().__init__(lam, k, kernel, bandwidth, bandwidth_scale, theta, normalize, store, grid)
+        if training_tokens is not None and training_tokens < 1:
+            raise UserError(
+                f"cache.training_tokens={training_tokens}: at least 1, or null for all."
+            )
         self.training_tokens = training_tokens
         self.folder = Path(folder) if folder else None
 
@@ -57,7 +62,7 @@ class KNNStore(NearestMemory):
         parts = []
         for start in range(0, len(words_N), ROWS):
             rows = slice(start, start + ROWS)
-            measure_NK, labels_NK = self.store.search(states_ND[rows], self.widest())
+            measure_NK, labels_NK = self.store.search(states_ND[rows], self.width)
             parts.append(self.weigh(measure_NK, labels_NK, words_N[rows]))
         return Scores.join(parts)
 
@@ -71,11 +76,17 @@ class KNNStore(NearestMemory):
                 held.append((hidden_ND.float(), words_N))
                 if sum(len(words) for _, words in held) < min(PCA_TOKENS, total):
                     continue
-                self.normalizer.fit(torch.cat([hidden for hidden, _ in held]))
-                for pair in held:
-                    self._insert(*pair)
+                self._fit(held)
                 held = []
                 continue
+            self._insert(hidden_ND, words_N)
+        if held:
+            self._fit(held)
+
+    def _fit(self, held: list[tuple[Tensor, Tensor]]) -> None:
+        """Axes from the first states, which are then remembered like the others."""
+        self.normalizer.fit(torch.cat([hidden_ND for hidden_ND, _ in held]))
+        for hidden_ND, words_N in held:
             self._insert(hidden_ND, words_N)
 
     def _insert(self, hidden_ND: Tensor, words_N: Tensor) -> None:
@@ -99,7 +110,8 @@ class KNNStore(NearestMemory):
         self.normalizer.load_state_dict(state["normalizer"])
 
     def _identity(self, identity: Mapping[str, Any]) -> dict[str, Any]:
-        return {**identity, "normalize": self.normalizer.how, **asdict(self.store.options)}
+        options = {k: v for k, v in asdict(self.store.options).items() if k not in CHANGEABLE}
+        return {**identity, "normalize": self.normalizer.how, **options}
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -30,6 +30,7 @@ class LocalCache(Memory):
     """
 
     tunable = ("size", "theta")
+    measures = ("highest", "lowest")  # inner products
 
     def __init__(
         self,
@@ -48,6 +49,8 @@ class LocalCache(Memory):
         if cold_start not in COLD_STARTS:
             raise UserError(f"cache.cold_start={cold_start}: choose {' or '.join(COLD_STARTS)}.")
         self.cold_start = cold_start
+        sizes = [setting["size"] for setting in self.settings]
+        self.longest = None if None in sizes else max(sizes)  # also after one setting was chosen
         self.normalizer = Normalizer(normalize)
         self.training_tokens = self.normalizer.training_tokens
         self.keys_WD, self.words_W = torch.empty(0, 0), torch.empty(0, dtype=torch.long)
@@ -56,7 +59,7 @@ class LocalCache(Memory):
         states_ND = self.normalizer(hidden_ND)
         keys_KD, labels_K = self._join(states_ND, words_N)
         before = len(labels_K) - len(words_N)
-        parts, longest = [], self._longest()
+        parts, longest = [], self.longest
         for start in range(0, len(words_N), ROWS):
             stop = min(start + ROWS, len(words_N))
             first = 0 if longest is None else max(0, before + start - longest)
@@ -102,8 +105,7 @@ class LocalCache(Memory):
 
     def update(self, hidden_ND: Tensor, words_N: Tensor, static_log_prob_N: Tensor) -> None:
         keys_KD, labels_K = self._join(self.normalizer(hidden_ND), words_N)
-        longest = self._longest()
-        drop = 0 if longest is None else max(0, len(labels_K) - longest)
+        drop = 0 if self.longest is None else max(0, len(labels_K) - self.longest)
         self.keys_WD, self.words_W = keys_KD[drop:].clone(), labels_K[drop:].clone()
 
     def reset(self, num_words: int) -> None:
@@ -133,10 +135,6 @@ class LocalCache(Memory):
             return states_ND, words_N
         keys_WD, words_W = self.keys_WD.to(states_ND.device), self.words_W.to(words_N.device)
         return torch.cat([keys_WD, states_ND]), torch.cat([words_W, words_N])
-
-    def _longest(self) -> int | None:
-        sizes = [setting["size"] for setting in self.settings]
-        return None if None in sizes else max(sizes)
 
     def _by_size(self) -> list[tuple[int | None, list[float]]]:
         """Thetas of each window, in the order of `settings`."""

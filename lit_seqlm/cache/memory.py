@@ -56,6 +56,7 @@ class Memory:
     tunable: tuple[str, ...] = ()
     period: int | None = None  # a memory that changes its structure does so at multiples of it
     training_tokens: int | None = 0  # read by `learn` before the stream; null: all
+    measures = ("nearest", "farthest")  # what the scores' two measures are called: here, distances
 
     def __init__(self, lam: float, grid: Mapping[str, Sequence[Any] | None]):
         if not 0 <= lam <= 1:

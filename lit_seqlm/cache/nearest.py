@@ -48,6 +48,10 @@ class NearestMemory(Memory):
         self.listener: Callable[[Tensor, Tensor], None] | None = None  # told what is found
         for setting in self.settings:
             self._check(setting)
+        ks = [setting["k"] for setting in self.settings]
+        # Also after one setting was chosen: what an index finds depends on how many it is asked for.
+        self.width = None if None in ks else max(ks)
+        self.measures = ("nearest", "farthest") if self.metric == "l2" else ("highest", "lowest")
 
     def _check(self, setting: dict[str, Any]) -> None:
         metric = check_kernel(setting["kernel"], setting["bandwidth"])
@@ -71,6 +75,9 @@ class NearestMemory(Memory):
         match_NK = labels_NK == words_N[:, None]
         if self.listener is not None:
             self.listener(measure_NK, match_NK)
+        if not measure_NK.size(1):  # an empty memory
+            nothing_SN = measure_NK.new_full((len(self.settings), len(words_N)), torch.nan)
+            return Scores(nothing_SN, nothing_SN[0], nothing_SN[0])
         rows = []
         for setting in self.settings:
             near = slice(0, setting["k"])
@@ -89,19 +96,13 @@ class NearestMemory(Memory):
         farthest_N1 = finite_NK.gather(1, (present_N1 - 1).clamp(min=0))
         return Scores(torch.stack(rows), finite_NK[:, 0], farthest_N1.squeeze(1))
 
-    def widest(self) -> int | None:
-        """Neighbours that the settings need at most."""
-        ks = [setting["k"] for setting in self.settings]
-        return None if None in ks else max(ks)
-
     def describe(self) -> dict[str, float]:
         numbers = {
             "num_states": float(len(self.store)),
             "num_bytes": float(self.store.num_bytes),
             "bytes_per_state": float(self.store.bytes_per_state),
         }
-        k = self.widest()
-        recall = None if k is None else self.store.recall(k)
+        recall = None if self.width is None else self.store.recall(self.width)
         return numbers if recall is None else {**numbers, "recall": recall}
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,8 +11,11 @@ from torch import Tensor
 from lit_seqlm.cache.memory import Scores, States
 from lit_seqlm.cache.nearest import NearestMemory
 from lit_seqlm.errors import UserError
+from lit_seqlm.search.neighbours import best_first
 from lit_seqlm.search.store import Store
 
+FIRST_WAITING = 2**30  # the slot of the first state that waits, behind all slots of a store
+ROUNDING = 1e-13  # of a square, in float64
 ROWS = 256  # tokens compared at once with the states that no index holds yet
 
 
@@ -49,46 +52,51 @@ class UnboundedCache(NearestMemory):
 
     def score(self, hidden_ND: Tensor, words_N: Tensor) -> Scores:
         states_ND = self.normalizer(hidden_ND)
-        k = self.widest()
         keys_RD, labels_R = self._waiting(states_ND, words_N)
         before = len(labels_R) - len(words_N)
         parts = []
         for start in range(0, len(words_N), ROWS):
             rows = slice(start, min(start + ROWS, len(words_N)))
-            measure_NK, labels_NK = self.store.search(states_ND[rows], k)
+            near = self.store.nearest(states_ND[rows], self.width)
             visible = slice(0, before + rows.stop)
             recent_NR = self._compare(states_ND[rows], keys_RD[visible], before + start)
-            parts.append(
-                self._score_rows(
-                    torch.cat([measure_NK, recent_NR], dim=1),
-                    torch.cat([labels_NK, labels_R[visible].expand(len(recent_NR), -1)], dim=1),
-                    words_N[rows],
-                    k,
-                )
+            place_R = FIRST_WAITING + torch.arange(recent_NR.size(1), device=recent_NR.device)
+            slots_NR = place_R.expand(len(recent_NR), -1).masked_fill(recent_NR.isinf(), -1)
+            near = best_first(
+                torch.cat([near.measure_MK, recent_NR], dim=1),
+                torch.cat([near.slots_MK, slots_NR], dim=1),
+                self.metric,
+                self.width,
             )
+            labels_NK = self._labels(near.slots_MK, labels_R)
+            parts.append(self.weigh(near.measure_MK, labels_NK, words_N[rows]))
         return Scores.join(parts)
 
+    def _labels(self, slots_NK: Tensor, labels_R: Tensor) -> Tensor:
+        """The words of what was found, in the store or among those that wait."""
+        waits_NK = slots_NK >= FIRST_WAITING
+        waiting_NK = labels_R[(slots_NK - FIRST_WAITING).clamp(0, len(labels_R) - 1)]
+        return torch.where(
+            waits_NK, waiting_NK, self.store.words(slots_NK.masked_fill(waits_NK, -1))
+        )
+
     def _compare(self, states_ND: Tensor, keys_RD: Tensor, before: int) -> Tensor:
-        """Measures to the states that wait; what is not past yet is as far away as can be."""
+        """Measures to the states that wait; what is not past yet is as far away as can be.
+
+        In float64: the square is expanded, and in float32 that would lose the distance of near states.
+        """
+        states_ND, keys_RD = states_ND.double(), keys_RD.double()
         dot_NR = states_ND @ keys_RD.T
         if self.metric == "dot":
             measure_NR, far = dot_NR, -torch.inf
         else:
             squares_N1 = states_ND.square().sum(1, keepdim=True)
-            measure_NR = (squares_N1 + keys_RD.square().sum(1) - 2 * dot_NR).clamp(min=0)
-            far = torch.inf
+            squares_NR = squares_N1 + keys_RD.square().sum(1)
+            measure_NR, far = squares_NR - 2 * dot_NR, torch.inf
+            measure_NR = measure_NR.masked_fill(measure_NR < ROUNDING * squares_NR, 0)
         row_N1 = torch.arange(len(states_ND), device=dot_NR.device)[:, None] + before
         column_R = torch.arange(len(keys_RD), device=dot_NR.device)
-        return measure_NR.masked_fill(column_R >= row_N1, far)
-
-    def _score_rows(
-        self, measure_NK: Tensor, labels_NK: Tensor, words_N: Tensor, k: int | None
-    ) -> Scores:
-        labels_NK = labels_NK.masked_fill(measure_NK.isinf(), -1)
-        count = measure_NK.size(1) if k is None else min(k, measure_NK.size(1))
-        largest = self.metric == "dot"
-        measure_NK, order_NK = measure_NK.topk(count, dim=1, largest=largest, sorted=True)
-        return self.weigh(measure_NK, labels_NK.gather(1, order_NK), words_N)
+        return measure_NR.masked_fill(column_R >= row_N1, far).float()
 
     def update(self, hidden_ND: Tensor, words_N: Tensor, static_log_prob_N: Tensor) -> None:
         self.keys_RD, self.words_R = self._waiting(self.normalizer(hidden_ND), words_N)

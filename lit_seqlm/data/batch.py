@@ -37,5 +37,6 @@ class Batch:
                 self,
                 tokens_BT=self.tokens_BT[:, cut].clone(),
                 targets_BT=self.targets_BT[:, cut].clone(),
+                mask_BT=None if self.mask_BT is None else self.mask_BT.clone(),
                 continues=self.continues or start > 0,
             )

@@ -12,7 +12,6 @@ from lit_seqlm.plots.axes import finish, look
 
 SHARE = 0.05  # of the stream that a running mean covers
 POINTS = 500  # of a curve
-STATIC = "static"
 RANKS = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)  # last of a class
 NEW = ("new:\nfirst", "new:\nagain")
 
@@ -23,14 +22,15 @@ def along_stream(nlls: Mapping[str, np.ndarray], title: str) -> Figure:
     Args:
         nlls: float64 (N,), of each token in nats: `static`, the model without a memory, and at least one more.
     """
-    num_tokens = len(nlls[STATIC])
+    base = next(iter(nlls))  # what the memories stand beside
+    num_tokens = len(nlls[base])
     window = _round(max(1, int(SHARE * num_tokens)))
     ends_P = np.unique(np.linspace(window, num_tokens, POINTS).astype(np.int64))
     figure = Figure(figsize=(9.0, 4.0), layout="constrained")
     axes = figure.subplots()
     axes.axhline(0, color="black", linewidth=1, label="static model")
     for number, name in enumerate(_memories(nlls)):
-        change_P = _window_means(_minus(nlls[name], nlls[STATIC]), ends_P, window)
+        change_P = _window_means(_minus(nlls[name], nlls[base]), ends_P, window)
         style = look(number) | {"marker": ""}
         axes.plot(ends_P, 100 * (1 - np.exp(change_P)), label=_shown(name), **style)
     tokens = f"{window:,} tokens" if window > 1 else "token"
@@ -56,16 +56,17 @@ def by_rank(
         nlls: as for `along_stream`.
         words_N: int64, the tokens; new words have ids from `vocab_size` on.
     """
+    base = next(iter(nlls))
     class_N, labels = word_classes(words_N, vocab_size)
     count_C = np.bincount(class_N, minlength=len(labels))
     means = {name: np.bincount(class_N, nll_N) / count_C for name, nll_N in nlls.items()}
     figure = Figure(figsize=(9.0, 6.0), layout="constrained")
     level, saved = figure.subplots(2, 1, sharex=True)
-    level.plot(means[STATIC], color="black", marker=".", label="static model")
+    level.plot(means[base], color="black", marker=".", label=f"{base} model")
     saved.axhline(0, color="black", linewidth=1)
     for number, name in enumerate(_memories(nlls)):
         level.plot(means[name], label=_shown(name), **look(number))
-        saved.plot(_minus(means[STATIC], means[name]), **look(number))
+        saved.plot(_minus(means[base], means[name]), **look(number))
     shares = [
         f"{label}\n{_percent(n / len(words_N))}" for label, n in zip(labels, count_C, strict=True)
     ]
@@ -74,7 +75,7 @@ def by_rank(
         "rank of the word in the model's training text; below, the class's share of the stream"
     )
     level.set_ylabel("mean nll (nats per token)")
-    saved.set_ylabel("saved against the\nstatic model (nats per token)")
+    saved.set_ylabel(f"saved against the\n{base} model (nats per token)")
     level.set_title(f"frequent and rare words\n{title}", fontsize=11)
     for axes in (level, saved):
         finish(axes)
@@ -97,7 +98,7 @@ def word_classes(words_N: np.ndarray, vocab_size: int) -> tuple[np.ndarray, list
 
 
 def _memories(nlls: Mapping[str, np.ndarray]) -> list[str]:
-    return [name for name in nlls if name != STATIC]
+    return list(nlls)[1:]
 
 
 def _shown(name: str) -> str:

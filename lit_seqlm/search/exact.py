@@ -1,4 +1,4 @@
-"""Exact search by blocks, on any device: no queries x keys matrix beyond one block is ever held."""
+"""Exact search by blocks, on any device: a limited search holds no queries x keys matrix beyond one block."""
 
 # M = queries, R = remembered keys, B = keys of a block, K = neighbours, D = size of a key
 
@@ -43,9 +43,13 @@ def _candidates(
 ) -> tuple[Tensor, Tensor]:
     """Scores (larger is nearer) and slots of the k best, in no order: a top-k that runs over blocks."""
     best: tuple[Tensor, Tensor] | None = None
+    centre_D = queries_MD.mean(0) if metric == "l2" else None  # small norms round little
+    if centre_D is not None:
+        queries_MD = queries_MD - centre_D
     for start in range(0, len(keys_RD), block):
         keys_BD = keys_RD[start : start + block]
-        if metric == "l2":
+        if centre_D is not None:
+            keys_BD = keys_BD - centre_D
             half_B = keys_BD.square().sum(-1) / 2
             scores_MB = torch.addmm(half_B, queries_MD, keys_BD.T, beta=-1)
         else:

@@ -15,16 +15,19 @@ POINTS_PER_LIST = 39  # fewer per centroid make poor clusters (faiss's own limit
 LIST_ITERATIONS, CODE_ITERATIONS = 10, 8  # of k-means; product codes dominate training on a CPU
 SAMPLED_PER_CENTROID = 64  # keys that k-means looks at, of those it is given
 ADDED_TOGETHER = 65536
+USUAL_BYTES = 64
 
 
-def check_code_bytes(code_bytes: int, size: int) -> None:
-    """A product code cuts a key into `code_bytes` equal pieces, a byte each.
+def check_code_bytes(code_bytes: int | None, size: int) -> int:
+    """Bytes of a product code, which cuts a key into so many equal pieces; the largest fitting number for None.
 
     Raises:
-        UserError: if it does not divide the size of a key; it is never changed silently.
+        UserError: if a given number does not divide the size of a key; it is never changed silently.
     """
+    if code_bytes is None:
+        return max(number for number in range(1, USUAL_BYTES + 1) if size % number == 0)
     if code_bytes >= 1 and size % code_bytes == 0:
-        return
+        return code_bytes
     divisors = [number for number in range(1, size + 1) if size % number == 0]
     near = sorted(sorted(divisors, key=lambda number: abs(number - code_bytes))[:4])
     raise UserError(
@@ -45,7 +48,13 @@ class FaissLists:
     """
 
     def __init__(
-        self, kind: str, metric: str, num_lists: int, num_probes: int, code_bytes: int, seed: int
+        self,
+        kind: str,
+        metric: str,
+        num_lists: int,
+        num_probes: int,
+        code_bytes: int | None,
+        seed: int,
     ):
         self.kind, self.metric, self.seed = kind, metric, seed
         self.num_lists, self.num_probes, self.code_bytes = num_lists, num_probes, code_bytes
@@ -77,8 +86,8 @@ class FaissLists:
         num_lists = max(1, min(self.num_lists, len(keys_RD) // POINTS_PER_LIST))
         cells = faiss.IndexFlat(size, metric)
         if self.kind == "ivfpq":
-            check_code_bytes(self.code_bytes, size)
-            index = faiss.IndexIVFPQ(cells, size, num_lists, self.code_bytes, 8, metric)
+            code_bytes = check_code_bytes(self.code_bytes, size)
+            index = faiss.IndexIVFPQ(cells, size, num_lists, code_bytes, 8, metric)
             self._set_clustering(index.pq.cp, CODE_ITERATIONS)
         else:
             index = faiss.IndexIVFFlat(cells, size, num_lists, metric)

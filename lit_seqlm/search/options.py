@@ -25,7 +25,7 @@ class StoreOptions:
     kind: str
     num_lists: int
     num_probes: int
-    code_bytes: int
+    code_bytes: int | None
     capacity: int | None
     evict: str
     refine: bool
@@ -40,7 +40,7 @@ class StoreOptions:
         self._check_word("rebuild", self.rebuild, REBUILDS)
         make_eviction(self.evict, self.capacity, self.seed)
         for name in ("num_lists", "num_probes", "code_bytes", "first_build"):
-            if getattr(self, name) < 1:
+            if (getattr(self, name) or 0) < 1 and getattr(self, name) is not None:
                 raise UserError(
                     f"cache.store.{name}={getattr(self, name)}: at least 1. Try cache.store.{name}=1."
                 )

@@ -58,10 +58,9 @@ def save(state: dict[str, Any], path: Path, identity: Identity) -> None:
         UserError: if it cannot be written. The older file is kept and no part of the new one is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(
-        f".{path.name}.partial-*"
-    ):  # of a process killed while it wrote
-        leftover.unlink()
+    for leftover in path.parent.glob(f".{path.name}.partial-*"):
+        if not Path(f"/proc/{leftover.name.rpartition('-')[2]}").exists():  # killed while it wrote
+            leftover.unlink(missing_ok=True)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         with partial.open("wb") as file:

@@ -15,6 +15,7 @@ from lit_seqlm.search.eviction import Eviction, make_eviction
 from lit_seqlm.search.faiss_lists import check_code_bytes
 from lit_seqlm.search.growing import GrowingRows
 from lit_seqlm.search.lifecycle import Lifecycle
+from lit_seqlm.search.neighbours import Neighbours
 from lit_seqlm.search.options import StoreOptions
 
 CHANGEABLE = ("num_probes", "probe")  # options that ask of a memory, and do not make it
@@ -32,7 +33,7 @@ class Store:
         kind: exact | faiss_flat | ivf_flat | ivfpq | hnsw.
         num_lists: cells of an inverted index at most; an early index has one per 39 states.
         num_probes: cells that a search looks into.
-        code_bytes: of a state under ivfpq; must divide D.
+        code_bytes: of a state under ivfpq; must divide D. None: the largest divisor of D up to 64.
         capacity: states kept; None for all.
         evict: none | fifo | reservoir | surprisal: who leaves when the capacity is reached.
         refine: keep the states beside a trained index, and replace its measures by the true ones.
@@ -51,7 +52,7 @@ class Store:
         kind: str,
         num_lists: int,
         num_probes: int,
-        code_bytes: int,
+        code_bytes: int | None,
         capacity: int | None,
         evict: str,
         refine: bool,
@@ -162,13 +163,21 @@ class Store:
 
         A missing neighbour has label -1 and measure +inf ("l2") or -inf ("dot"): an inverted index may find fewer.
         """
+        near = self.nearest(queries_MD, k)
+        return near.measure_MK, self.words(near.slots_MK)
+
+    def nearest(self, queries_MD: Tensor, k: int | None) -> Neighbours:
+        """As `search`, with slots in place of labels."""
         k = len(self) if k is None else min(k, len(self))
-        near = self.index.nearest(queries_MD.detach().float(), k)
-        if not near.slots_MK.numel():
-            return near.measure_MK, near.slots_MK
-        self.labels.follow(queries_MD.device)
-        labels_MK = self.labels.filled[near.slots_MK.clamp_min(0)].long()
-        return near.measure_MK, labels_MK.masked_fill(near.slots_MK < 0, -1)
+        return self.index.nearest(queries_MD.detach().float(), k)
+
+    def words(self, slots_MK: Tensor) -> Tensor:
+        """The labels of slots, int64; -1 of -1."""
+        if not len(self) or not slots_MK.numel():
+            return torch.full_like(slots_MK, -1)
+        self.labels.follow(slots_MK.device)
+        labels_MK = self.labels.filled[slots_MK.clamp_min(0)].long()
+        return labels_MK.masked_fill(slots_MK < 0, -1)
 
     def recall(self, k: int) -> float | None:
         """Share of the k true neighbours that the index finds, over `probe` stored states, each without itself.

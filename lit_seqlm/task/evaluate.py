@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from lit_seqlm.cache.memory import Memory
@@ -24,8 +25,9 @@ from lit_seqlm.task.context import check_context
 from lit_seqlm.task.keys import Keys
 from lit_seqlm.task.lessons import Lessons
 from lit_seqlm.task.progress import Progress
-from lit_seqlm.task.reading import Reading, read
-from lit_seqlm.task.report import Report, protocol
+from lit_seqlm.task.protocol import protocol
+from lit_seqlm.task.reading import Reading, check_new_words, read
+from lit_seqlm.task.report import Report
 from lit_seqlm.task.show import show
 from lit_seqlm.task.stream_pass import StreamPass
 
@@ -35,9 +37,8 @@ log = logging.getLogger(__name__)
 class Evaluate(SequenceTask):
     """Validation and test perplexity of the weights given by ``init_from``, with what a cache adds.
 
-    Validation is read first, then test, each with empty memories. A memory scores a token from what came before it,
-    and only then learns it. Reading leaves a record of log-probabilities, and all weights are chosen on the record of
-    validation; so the test is read once, with one setting of each memory.
+    A memory scores a token from what came before it, and only then learns it. Reading leaves a record of
+    log-probabilities; weights are chosen on that of validation, and the test is read once, with one setting of each.
 
     Args:
         weights, mixing: of the memories: fixed | tuned | online | em | gate (`lit_seqlm.cache.mixing`).
@@ -47,8 +48,7 @@ class Evaluate(SequenceTask):
         num_words: new words that ``uniform`` counts on; null: as many as the split has, which it then knows.
         every_seconds: seconds between saves from which an interrupted reading goes on.
         folder: of the run; the records are kept in it.
-        keep_neighbours: so many of every token's neighbours are written down, for `experiments/sweep_cache.py`; null:
-            none.
+        keep_neighbours: so many of each token's are written down for `experiments/sweep_cache.py`; null: none.
     """
 
     inherits = ("model", "objective", "data")
@@ -75,8 +75,11 @@ class Evaluate(SequenceTask):
         lam = {name: memory.lam for name, memory in cache.memories.items()}
         self.make_mixing = partial(make_mixing, weights, mixing(lam=lam))
         self.make_mixing()  # refuses what cannot be, before anything is read
+        check_new_words(new_words, num_words)
         self.keep_neighbours, self.records = keep_neighbours, Path(folder) / "records"
         self.progress = Progress(Path(folder) / "reading.ckpt", every_seconds)
+        self.weights = weights
+        self.has_grid = any(len(memory.settings) > 1 for memory in cache.memories.values())
         self.wants_entropy = weights == "gate" and bool(cache.memories)
 
     def run(
@@ -84,14 +87,11 @@ class Evaluate(SequenceTask):
     ) -> dict[str, float]:
         check_context(self.model, datamodule)
         self.keys = Keys(self.model, self.key)
-        Lessons(self.model, self.keys, self.objective, trainer).give(self.cache, datamodule)
         report = Report(self.cache, self.make_mixing, self.unknown_id)
+        Lessons(self.model, self.keys, self.objective, trainer).give(self.cache, datamodule)
         for stage, split in zip(EXACT_SPLITS, SPLITS, strict=True):
             reading = read(datamodule, split, self.new_words, self.num_words)
-            record = self._read(trainer, datamodule, reading)
-            if stage == "val":
-                report.choose(record)
-            report.add(stage, record, reading, datamodule)
+            report.add(stage, self._read(trainer, datamodule, reading), reading, datamodule)
         self.card = {**protocol(self, datamodule), **report.card()}
         show(report, trainer.loggers, self.records.parent, datamodule)
         return report.metrics
@@ -105,14 +105,15 @@ class Evaluate(SequenceTask):
         self.stream = StreamPass(reading, self.cache, ["entropy"] * self.wants_entropy)
         self.states, self.num_batches = {}, 0
         if saved := self.progress.load(reading.split):
-            self.states, self.num_batches = {"test": saved["state"]}, saved["batches"]
+            state = move_data_to_device(saved["state"], trainer.strategy.root_device)
+            self.states, self.num_batches = {"test": state}, saved["batches"]
             self.stream.load_state_dict(saved["stream"])
             loader.load_state_dict({"position": self.num_batches})
             log.info("%s: going on after %s tokens", reading.split, f"{self.stream.num_read:,}")
         if self.keep_neighbours:
             self.stream.keep_neighbours(self.records, self.keep_neighbours)
         trainer.test(self, dataloaders=loader, verbose=False)
-        self.stream.record.save(kept)
+        self.stream.end().save(kept)
         self.progress.done()
         return self.stream.record
 
@@ -140,10 +141,10 @@ class Evaluate(SequenceTask):
         features: dict[str, Tensor] = {}
         if self.wants_entropy:
             entering_ND = select(output.hidden_BTD, batch.mask_BT)
-            log_prob_NV = self.model.output_embedding.log_prob(entering_ND)
+            log_prob_NV = self.model.output_embedding.log_prob(entering_ND.float())
             features["entropy"] = -(log_prob_NV.exp() * log_prob_NV).sum(-1)
         self.stream.remember(select(self.keys.of(output), batch.mask_BT).float(), nll_N, features)
 
     def _unfinished(self) -> dict[str, Any]:
-        state = {"state": self.states.get("test"), "stream": self.stream.state_dict()}
-        return {"batches": self.num_batches, **state}
+        state, stream = self.states.get("test"), self.stream.state_dict()
+        return {"batches": self.num_batches, "state": state, "stream": stream}

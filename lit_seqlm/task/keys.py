@@ -21,6 +21,7 @@ class Keys:
         if which != "output" and which not in offered:
             names = ["output", *offered]
             raise UserError(f"task.key={which}: this model has none. {did_you_mean(which, names)}")
+        self.which = which
         self._caught_BTD: Tensor | None = None
         if which != "output":
             offered[which].register_forward_hook(self._catch)

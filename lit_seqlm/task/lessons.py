@@ -38,12 +38,14 @@ class Lessons:
         self.model: Any = model.to(trainer.strategy.root_device).eval()
         self.keys = keys
         self.objective, self.device = objective, trainer.strategy.root_device
+        self.precision = trainer.precision_plugin
 
     def give(self, cache: Memory, datamodule: Any) -> None:
         if cache.adapter is not None:
             self._gradients(cache.adapter, datamodule)
         for name, memory in cache.memories.items():
-            whole = datamodule.streams["train"].numel() - COLUMNS
+            length = datamodule.streams["train"].numel()
+            whole = COLUMNS * (length // COLUMNS - 1)  # one prediction less than tokens in a column
             wanted = whole if memory.training_tokens is None else min(memory.training_tokens, whole)
             if not wanted:
                 continue
@@ -61,38 +63,49 @@ class Lessons:
         batches = len(loader) if adapter.stats_max_batches is None else adapter.stats_max_batches
         log.info("dynamic evaluation: gradients of %s training segments", f"{batches:,}")
         with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-            adapter.prepare(self.model, (loss for loss, _ in self._run(loader, batches)))
+            adapter.prepare(self.model, self._losses(loader, batches))
 
     @torch.no_grad()
     def _states(self, datamodule: Any, wanted: int) -> Iterator[tuple[Tensor, Tensor]]:
         loader = datamodule.columns_loader("train", COLUMNS, datamodule.eval_seq_len)
         left = wanted
-        for _, (hidden_ND, words_N) in self._run(loader, len(loader)):
+        for output, batch in self._run(loader, len(loader)):
+            hidden_ND = select(self.keys.of(output), batch.mask_BT)
+            words_N = select(batch.targets_BT, batch.mask_BT)
             yield hidden_ND[:left].float(), words_N[:left]
             left -= len(words_N)
             if left <= 0:
                 return
 
-    def _run(self, loader: Any, total: int) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
-        """Mean loss with its graph, and states with the words after them, of each batch."""
+    def _losses(self, loader: Any, total: int) -> Iterator[Tensor]:
+        """Mean loss with its graph, of each batch."""
+        softmax = self.model.output_embedding
+        for output, batch in self._run(loader, total):
+            yield self.objective(output, softmax, batch, NoRegularizer()).mean
+
+    def _run(self, loader: Any, total: int) -> Iterator[tuple[Any, Batch]]:
+        """What the model says of each batch; in the precision of the trainer."""
         state, console = None, Console(stderr=True)
         batches = track(
             loader, "training text", total, console=console, disable=not console.is_terminal
         )
         for batch in batches:
             batch = move_data_to_device(batch, self.device)
-            output = self.model(batch.tokens_BT, state)
+            with self.precision.forward_context():
+                output = self.model(batch.tokens_BT, state)
             state = None if output.state is None else self.model.detach(output.state)
-            loss = self.objective(output, self.model.output_embedding, batch, NoRegularizer())
-            yield loss.mean, (_rows(self.keys.of(output), batch), loss.targets_N)
+            yield output, batch
 
     def _identity(self, datamodule: Any, wanted: int) -> dict[str, Any]:
         digest = hashlib.sha256()
         for parameter in self.model.parameters():
             digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
         digest.update(datamodule.streams["train"].numpy().tobytes())
-        return {"weights_and_text": digest.hexdigest(), "tokens": wanted}
-
-
-def _rows(hidden_BTD: Tensor, batch: Batch) -> Tensor:
-    return select(hidden_BTD.detach(), batch.mask_BT)
+        reading = f"{datamodule.eval_seq_len}, {datamodule.eval_stride}"
+        return {
+            "weights_and_text": digest.hexdigest(),
+            "tokens": wanted,
+            "key": self.keys.which,
+            "windows": reading,
+            "precision": str(self.precision.precision),
+        }

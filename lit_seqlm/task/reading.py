@@ -49,6 +49,16 @@ class Reading:
         return self.log_share_W.to(words_N.device)[words_N]
 
 
+def check_new_words(new_words: str, num_words: int | None) -> None:
+    """Raise UserError for an unknown word, or a number that nothing reads."""
+    if new_words not in NEW_WORDS:
+        raise UserError(f"task.new_words={new_words}: choose one of {', '.join(NEW_WORDS)}.")
+    if num_words is not None and new_words != "uniform":
+        raise UserError(
+            f"task.num_words={num_words} is read by task.new_words=uniform alone, not by {new_words}."
+        )
+
+
 def read(datamodule: Any, split: str, new_words: str, num_words: int | None) -> Reading:
     """A split of a datamodule.
 
@@ -57,10 +67,8 @@ def read(datamodule: Any, split: str, new_words: str, num_words: int | None) -> 
         num_words: new words that ``uniform`` counts on; null: those of the split, which it then knows in advance.
 
     Raises:
-        UserError: for an unknown word, or a model without ``<unk>``.
+        UserError: for a model without ``<unk>``, or more new words than were counted on.
     """
-    if new_words not in NEW_WORDS:
-        raise UserError(f"task.new_words={new_words}: choose one of {', '.join(NEW_WORDS)}.")
     starts = datamodule.document_starts(split)
     if new_words == "unknown":
         stream_N = datamodule.streams[split]
@@ -75,7 +83,7 @@ def read(datamodule: Any, split: str, new_words: str, num_words: int | None) -> 
         split,
         torch.from_numpy(stream.words_N),
         torch.from_numpy(base.log_share(np.arange(stream.vocab_size + stream.num_new_words))),
-        stream.vocab_size + max(stream.num_new_words, num_words or 0),
+        stream.vocab_size + (num_words or stream.num_new_words),
         stream.novelty_N,
         starts,
     )

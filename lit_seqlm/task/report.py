@@ -22,8 +22,9 @@ SAMPLES = 1000  # of the bootstrap
 FEW_DOCUMENTS = 20  # with fewer, blocks of the stream are resampled instead
 BLOCK = 1000  # tokens
 ALL = "all"  # the memories together
-# Of words: in the vocabulary, new, new and seen before.
-KINDS = {"known": 0, "first": 1, "repeat": 2}
+# Of words: in the vocabulary, new, new and seen before, a literal <unk> of the text.
+UNKNOWN = 3
+KINDS = {"known": 0, "first": 1, "repeat": 2, "unk": UNKNOWN}
 
 
 class Report:
@@ -35,6 +36,7 @@ class Report:
 
     def __init__(self, cache: Memory, make: Callable[[], Mixing], unknown_id: int | None):
         self.memories, self.make, self.unknown_id = cache.memories, make, unknown_id
+        self.base = "dynamic" if cache.adapter else "static"  # what the memories stand beside
         self.metrics: dict[str, float] = {}
         self.tried: list[TriedSetting] = []
         self.chosen: dict[str, int] = {}
@@ -43,7 +45,7 @@ class Report:
         self.nlls: dict[str, dict[str, np.ndarray]] = {}  # by split, then way to score
         self.words_N = np.empty(0, np.int64)  # of the split added last
 
-    def choose(self, valid: Record) -> None:
+    def _choose(self, valid: Record) -> None:
         """Settings and weights, on validation alone; every memory goes on with its chosen setting."""
         self.chosen, self.tried = best_settings(valid)
         for name, rows in self._ways(self.chosen):
@@ -53,13 +55,19 @@ class Report:
             memory.choose(valid.settings[name][self.chosen[name]])
 
     def add(self, stage: str, record: Record, reading: Reading, datamodule: Any) -> None:
-        """The numbers of a split; test was read with the chosen settings alone."""
+        """The numbers of a split: of validation first, on which all is chosen; test is read with what was chosen."""
+        if stage == "val":
+            self._choose(record)
         chosen = self.chosen if stage == "val" else dict.fromkeys(self.chosen, 0)
-        nlls = {"static": -record.static_N}
+        nlls = {self.base: -record.static_N}
         for name, rows in self._ways(chosen):
             nlls[name] = -self.mixings[name].log_prob(record, rows)
         self.nlls[stage], self.words_N = nlls, record.words_N
         values = {f"ppl_{name}": exp(float(nll_N.mean())) for name, nll_N in nlls.items() if chosen}
+        plain_N = record.words_N != self.unknown_id  # what is not <unk>
+        if self.unknown_id is not None and plain_N.any() and chosen:
+            without = {f"ppl_{n}_without_unk": nll_N[plain_N].mean() for n, nll_N in nlls.items()}
+            values |= {name: exp(float(mean)) for name, mean in without.items()}
         values |= self._compare(stage, nlls, reading)
         values |= self._perplexities(nlls[list(nlls)[-1]], record.words_N, reading.novelty_N[1:])
         self.metrics |= {f"{stage}/{name}": value for name, value in values.items()}
@@ -77,14 +85,14 @@ class Report:
         self, stage: str, nlls: dict[str, np.ndarray], reading: Reading
     ) -> dict[str, float]:
         """Changes of perplexity in percent: against the static model, and against the memory named before."""
-        names = [name for name in nlls if name not in ("static", ALL)]
-        pairs = [("static", name) for name in nlls if name != "static"]
+        names = [name for name in nlls if name not in (self.base, ALL)]
+        pairs = [(self.base, name) for name in nlls if name != self.base]
         pairs += pairwise(names)
-        document_of_N = _documents(reading.starts, len(nlls["static"]))
+        document_of_N = _documents(reading.starts, len(nlls[self.base]))
         found, values = self.changes.setdefault(stage, {}), dict[str, float]()
         for before, after in pairs:
             change = paired_bootstrap(nlls[before], nlls[after], document_of_N, SAMPLES, seed=0)
-            key = after if before == "static" else f"{after}_over_{before}"
+            key = after if before == self.base else f"{after}_over_{before}"
             found[key] = change
             low_high = {f"change_{key}_low": change.low, f"change_{key}_high": change.high}
             values |= {f"change_{key}": change.mean, **low_high}
@@ -100,8 +108,9 @@ class Report:
         if self.unknown_id is not None and known_N.any():
             values["ppl_known"] = exp(float(nll_N[known_N].mean()))
         if novelty_N.any():
+            kinds_N = np.where(known_N, novelty_N[: len(nll_N)], UNKNOWN)
             for name, kind in KINDS.items():
-                of_kind_N = novelty_N[: len(nll_N)] == kind
+                of_kind_N = kinds_N == kind
                 if of_kind_N.any():
                     values[f"ppl_{name}_words"] = exp(float(nll_N[of_kind_N].mean()))
                     values[f"share_{name}_words"] = float(of_kind_N.mean())
@@ -131,20 +140,3 @@ def _documents(starts: np.ndarray, num_tokens: int) -> np.ndarray:
     firsts = np.unique(firsts[firsts < num_tokens])
     few = len(firsts) < FEW_DOCUMENTS
     return blocks(num_tokens, BLOCK) if few else documents(firsts, num_tokens)
-
-
-def protocol(task: Any, datamodule: Any) -> dict[str, Any]:
-    """How the streams were read."""
-    length, stride = datamodule.eval_seq_len, datamodule.eval_stride
-    carried = f"carried, segments of {length} tokens"
-    return {
-        "order": "validation, then test; each one stream, batch 1, nothing reset within",
-        "first_token": "context only: N - 1 predictions",
-        "end_of_line": "<eos> after every line, scored as a word",
-        "state": carried if stride is None else f"windows of {length} tokens by {stride}",
-        "memories": "empty at each split's start; every token is scored, then remembered",
-        "tuned_on": "validation alone" if task.cache.memories else "nothing",
-        "new_words": task.new_words,
-        "new_words_counted_on": task.num_words,
-        "bootstrap": f"{SAMPLES} samples of documents, of blocks of {BLOCK} tokens under {FEW_DOCUMENTS} documents",
-    }

@@ -35,7 +35,7 @@ def show(report: Report, loggers: list[Any], folder: Path, datamodule: Any) -> N
 def _table(report: Report) -> Table:
     """A line for each way to score."""
     table = Table("", "val ppl", "test ppl", "change of test ppl (95 %)", box=SIMPLE_HEAD)
-    for name in ("static", *report.mixings):
+    for name in (report.base, *report.mixings):
         ppl = [f"{report.metrics[f'{stage}/ppl_{name}']:.2f}" for stage in ("val", "test")]
         table.add_row(name, *ppl, _shown(report.changes["test"].get(name)))
     return table

@@ -14,8 +14,6 @@ from lit_seqlm.cache.record import Record
 from lit_seqlm.cache.record_writer import RecordWriter
 from lit_seqlm.task.reading import Reading
 
-DISTANCES = ("nearest", "farthest")
-
 
 class StreamPass:
     """Begins with empty memories.
@@ -27,7 +25,7 @@ class StreamPass:
     def __init__(self, reading: Reading, cache: Memory, features: list[str]):
         self.reading, self.cache, self.memories = reading, cache, cache.memories
         settings = {name: memory.settings for name, memory in self.memories.items()}
-        own = [f"{name}/{which}" for name in settings for which in DISTANCES]
+        own = [f"{name}/{which}" for name, m in self.memories.items() for which in m.measures]
         self.writer = RecordWriter(settings, [*own, *features])
         for memory in self.memories.values():
             memory.reset(reading.num_words)
@@ -50,9 +48,18 @@ class StreamPass:
         for name, memory in self.memories.items():
             scores = memory.step(hidden_ND, words_N, static_N)
             found[name] = scores.log_prob_SN
-            features[f"{name}/nearest"] = scores.nearest_N
-            features[f"{name}/farthest"] = scores.farthest_N
+            best, last = memory.measures
+            features[f"{name}/{best}"], features[f"{name}/{last}"] = (
+                scores.nearest_N,
+                scores.farthest_N,
+            )
         self.writer.append(static_N, words_N, found, features)
+
+    def end(self) -> Record:
+        """Give the model its own weights back, if reading changed them; what was recorded."""
+        if self.cache.adapter:
+            self.cache.adapter.restore()
+        return self.record
 
     def keep_neighbours(self, folder: Path, count: int) -> None:
         """Have every memory that searches write down what it finds."""

@@ -27,9 +27,8 @@ N, D, V = 300, 8, 6
 
 def store(**options: Any) -> Store:
     given = {
-        "kind": "exact", "metric": "l2", "num_lists": 4, "num_probes": 4, "code_bytes": 4, "capacity": None, "evict": "none",
-        "refine": True,
-        "rebuild": "doublings", "first_build": 64, "probe": 0, "seed": 0,
+        "kind": "exact", "metric": "l2", "num_lists": 4, "num_probes": 4, "code_bytes": 4, "capacity": None,
+        "evict": "none", "refine": True, "rebuild": "doublings", "first_build": 64, "probe": 0, "seed": 0,
     }  # fmt: skip
     return Store(**{**given, **options})
 
@@ -253,6 +252,30 @@ def test_equal_states_weigh_the_same() -> None:
         scores = read(memory, torch.ones(6, D), words_N, 3)[0].exp()
         expected = torch.tensor([math.nan, 0, 1 / 2, 2 / 3, 1 / 4, 3 / 5])
         assert_equal(scores, expected)
+
+
+@pytest.mark.parametrize("normalize", ["none", "l2"])
+def test_equal_states_are_told_apart_by_age_however_the_stream_is_cut(normalize: str) -> None:
+    """With many ties, the k nearest must not depend on where a state happens to wait."""
+    hidden_ND, words_N = stream()
+    hidden_ND = hidden_ND[:20].repeat(15, 1)  # 15: exact search tells k + 16 ties apart
+    found = [
+        read(unbounded(normalize=normalize, k=4), hidden_ND, words_N, chunk)
+        for chunk in (1, 7, 64, N)
+    ]
+    for other in found[1:]:
+        assert_equal(other, found[0])
+
+
+def test_near_states_keep_their_distance_while_they_wait() -> None:
+    """Squared norms of 1,800 and distances of 0.1: an expanded square in float32 would lose them."""
+    generator = torch.Generator().manual_seed(0)
+    hidden_ND = 15 + 0.01 * torch.randn(N, D, generator=generator)
+    _, words_N = stream()
+    options = {"k": 4, "kernel": "rbf", "theta": 1e-3}
+    waiting = read(unbounded(period=10**6, **options), hidden_ND, words_N, 50)
+    stored = read(unbounded(period=1, **options), hidden_ND, words_N, 50)
+    torch.testing.assert_close(waiting, stored, atol=2e-3, rtol=1e-3, equal_nan=True)
 
 
 def test_one_token() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lit_seqlm.cache.dynamic import DynamicEvaluation
+from lit_seqlm.cache.knn import KNNStore
 from lit_seqlm.cache.mixing.strategies import MixingOptions
 from lit_seqlm.cache.mixture import Mixture
 from lit_seqlm.cache.none import NoCache
@@ -51,8 +52,8 @@ def task(folder: Path, cache: Any, **options: Any) -> Evaluate:
     given: dict[str, Any] = {
         "model": LSTMLanguageModel(WORDS + 1, 8, 1, 0.0, "tied", 0.5, None),
         "objective": CausalLM(0.0, "fused"), "regularizer": NoRegularizer(), "unknown_id": None, "cache": cache,
-        "weights": "tuned", "key": "output", "new_words": "unknown", "num_words": None, "keep_neighbours": None, "every_seconds": 1e9,
-        "folder": str(folder),
+        "weights": "tuned", "key": "output", "new_words": "unknown", "num_words": None, "keep_neighbours": None,
+        "every_seconds": 1e9, "folder": str(folder),
         "mixing": lambda lam: MixingOptions(lam, step=0.1, max_experts=50, start_count=10.0, penalty=1e-3),
     }  # fmt: skip
     return Evaluate(**{**given, **options})
@@ -125,11 +126,11 @@ def test_a_reading_is_one_setting_of_each_memory_chosen_on_validation(tmp_path: 
     assert metrics["test/ppl_near"] == pytest.approx(math.exp(-mixed_N.mean()), rel=1e-9)
     assert (
         metrics["val/ppl"]
-        <= min(metrics[f"val/ppl_{name}"] for name in ("static", "near", "far")) + 1e-9
+        <= min(metrics[f"val/ppl_{name}"] for name in ("dynamic", "near", "far")) + 1e-9
     )
     for name in ("near", "far", "training"):
         assert metrics["test/change_" + name] == pytest.approx(
-            100 * (metrics[f"test/ppl_{name}"] / metrics["test/ppl_static"] - 1)
+            100 * (metrics[f"test/ppl_{name}"] / metrics["test/ppl_dynamic"] - 1)
         )
 
 
@@ -191,7 +192,6 @@ def test_dynamic_evaluation_adapts_and_gives_the_weights_back(tmp_path: Path) ->
     before = {name: weight.clone() for name, weight in evaluation.model.state_dict().items()}
     metrics = evaluation.run(trainer(), text(), None)
     assert metrics["test/nll"] < static["test/nll"] - 0.02
-    evaluation.cache.adapter.restore()
     for name, weight in evaluation.model.state_dict().items():
         assert torch.equal(weight, before[name])
 
@@ -203,6 +203,51 @@ def test_overlapping_windows_are_one_stream(tmp_path: Path) -> None:
     metrics = evaluate(tmp_path, Mixture({"near": local(), "training": knn()}), data, model=model)
     assert metrics["test/tokens"] == len(data.streams["test"]) - 1
     assert metrics["test/ppl_near"] < metrics["test/ppl_static"]
+
+
+def test_dynamic_evaluation_reads_windows(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Decoder(WORDS + 1, 8, 1, 2, 16, "rotary", "gelu", 0.0, 0.0, 0.0, "tied", None, 0.0)
+    data = text(eval_stride=4)
+    adapted = evaluate(tmp_path / "a", dynamic(lr=1e-2), data, model=model)
+    assert adapted["test/nll"] < evaluate(tmp_path / "b", NoCache(), data, model=model)["test/nll"]
+
+
+def test_a_kept_store_of_another_key_is_refused(tmp_path: Path) -> None:
+    def run(key: str) -> None:
+        torch.manual_seed(0)
+        model = Decoder(WORDS + 1, 8, 1, 2, 16, "rotary", "gelu", 0.0, 0.0, 0.0, "tied", None, 0.0)
+        memory = KNNStore(
+            0.1, 5, "rbf", "fixed", 1.0, 1.0, "none", store(), 500, str(tmp_path / "store"), {}
+        )
+        evaluate(tmp_path / key, memory, text(eval_stride=4), model=model, key=key)
+
+    run("output")
+    run("output")
+    with pytest.raises(UserError, match=r"store\.memory"):
+        run("ffn_input")
+
+
+@pytest.mark.parametrize("how", ["pca", "l2"])
+def test_a_store_of_a_short_text_is_whole(how: str, tmp_path: Path) -> None:
+    data = text()
+    memory = KNNStore(0.1, 5, "rbf", "fixed", 1.0, 1.0, how, store(), None, None, {})
+    evaluate(tmp_path, memory, data)
+    length = len(data.streams["train"])
+    assert len(memory.store) == 10 * (length // 10 - 1)
+
+
+def test_mistakes_are_told_before_anything_is_read(tmp_path: Path) -> None:
+    for options, message in (
+        ({"new_words": "new"}, "unknown, uniform, character"),
+        ({"num_words": 5}, "task.new_words=uniform alone"),
+        (
+            {"weights": "fixed", "cache": Mixture({"a": local(lam=0.9), "b": local(lam=0.9)})},
+            "sum to 1.8",
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            task(tmp_path, options.pop("cache", local()), **options)
 
 
 def test_an_unknown_word_for_new_words_is_refused(tmp_path: Path) -> None:

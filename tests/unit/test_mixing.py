@@ -573,9 +573,8 @@ def test_what_was_found_is_plain_values(name):
 )
 @pytest.mark.parametrize("name", ["fixed", "em"])
 def test_weights_that_are_none_are_told(name, lam, chosen, told):
-    mixing = make_mixing(name, replace(OPTIONS, lam=lam))
     with pytest.raises(UserError, match=told):
-        mixing.fit(record(10, seed=0), chosen)
+        make_mixing(name, replace(OPTIONS, lam=lam)).fit(record(10, seed=0), chosen)
 
 
 def test_weights_may_use_up_everything():

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lit_seqlm.errors import UserError
 from lit_seqlm.search import snapshot
+from lit_seqlm.search.faiss_lists import check_code_bytes
 from lit_seqlm.search.store import Store
 
 N, M, D = 1500, 9, 8
@@ -392,3 +393,9 @@ def test_leftovers_of_a_killed_process_are_neither_read_nor_kept(saved):
     leftover.write_bytes(b"half")
     with pytest.raises(UserError, match="there is no memory at"):
         snapshot.load(path, IDENTITY)
+
+
+@pytest.mark.parametrize(("size", "expected"), [(200, 50), (256, 64), (400, 50), (16, 16), (97, 1)])
+def test_codes_are_as_long_as_fits_where_nothing_is_said(size: int, expected: int) -> None:
+    assert check_code_bytes(None, size) == expected
+    assert check_code_bytes(expected, size) == expected

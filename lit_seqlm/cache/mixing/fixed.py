@@ -16,11 +16,12 @@ class Fixed:
         lam: weight of each memory by name.
 
     Raises:
-        UserError: when used, for weights that are missing, not within 0 and 1, or above 1 in sum.
+        UserError: for weights that are missing, not within 0 and 1, or above 1 in sum.
     """
 
     def __init__(self, lam: Mapping[str, float]):
         self.lam = dict(lam)
+        weights(self.lam, list(self.lam))
 
     def fit(self, valid: Record, chosen: Mapping[str, int]) -> None:
         """Checks the weights; there is nothing to learn."""
