@@ -33,12 +33,14 @@ from memories import (
 from rich.progress import track
 from text import comparison_table, header, rounded
 
+from lit_seqlm.cache.memory import Memory
 from lit_seqlm.cache.unbounded import UnboundedCache
 from lit_seqlm.console import for_tables
 from lit_seqlm.results import write_atomically
 
 HERE = Path(__file__).resolve().parent
 PARTS = ("local", "unbounded", "codes")
+PERIOD = 1024  # tokens that enter an index at once
 PLAIN_CHUNK = 8  # tokens of a turn of the plain pointer
 LIMIT_BYTES = 2 * 2**30  # for 10^7 states
 console = for_tables()
@@ -53,7 +55,8 @@ def main() -> None:
     record["sizes"] = {"hidden": SIZE, "vocabulary": WORDS, "window": WINDOW, "k": NEIGHBOURS}
     rows: list[Comparison] = []
     if "local" in chosen:
-        rows += local_against_plain(options.quick)
+        found, record["local"] = local_against_plain(options.quick)
+        rows += found
     if "unbounded" in chosen:
         for num_states in (20_000,) if options.quick else (100_000, 1_000_000):
             found, numbers = unbounded(num_states, options.quick)
@@ -78,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def local_against_plain(quick: bool) -> list[Comparison]:
+def local_against_plain(quick: bool) -> tuple[list[Comparison], dict[str, Any]]:
     """A stretch of evaluation with a full window: model, loss and cache."""
     static, states = Static(), States()
     memory, plain = local_cache(), Plain(*states.block(0, WINDOW), PLAIN_CHUNK)
@@ -96,10 +99,16 @@ def local_against_plain(quick: bool) -> list[Comparison]:
     per_token = {name: [t / CHUNK for t in values] for name, values in times.items()}
     per_token["plain"] = [t / PLAIN_CHUNK for t in times["plain"]]
     what = f"evaluation, local cache of {WINDOW:,}"
-    return [
+    rates = {
+        f"tokens_per_second_{name}": 1 / median(values[1:]) for name, values in per_token.items()
+    }
+    megabytes = {"megabytes_local": memory.describe()["num_bytes"] / 2**20}
+    megabytes["megabytes_plain"] = (plain.history_KV.nbytes + plain.keys_KD.nbytes) / 2**20
+    rows = [
         Comparison.of(what, "plain pointer, W x V at every token", per_token["local"], per_token["plain"], 0.1),
         Comparison.of(what, "the same without a cache", per_token["local"], per_token["static"]),
     ]  # fmt: skip
+    return rows, rates | megabytes
 
 
 def unbounded(num_states: int, quick: bool) -> tuple[list[Comparison], dict[str, Any]]:
@@ -117,8 +126,8 @@ def unbounded(num_states: int, quick: bool) -> tuple[list[Comparison], dict[str,
             Comparison.of(f"search, {what}", "faiss itself", times["search"], times["faiss"], 1.3),
         ]
         numbers[how] = {
-            "tokens_per_second": CHUNK / median(ours[1:]),
-            "tokens_per_second_local": CHUNK / median(local[1:]),
+            "tokens_per_second": PERIOD / median(ours[1:]),
+            "tokens_per_second_local": PERIOD / median(local[1:]),
             "build_seconds": seconds,
             "bytes_per_state": memory.store.bytes_per_state,
         }
@@ -126,15 +135,23 @@ def unbounded(num_states: int, quick: bool) -> tuple[list[Comparison], dict[str,
 
 
 def one_memory(memory: UnboundedCache, turns: int) -> dict[str, list[float]]:
-    """Seconds of a chunk: model and memory, model and local cache, search alone, faiss alone."""
+    """Seconds of a period with the memory and with a local cache, of a chunk's search, of faiss alone."""
     local, static = local_cache(), Static()
     queries_ND, words_N = States().block(10**6, CHUNK)
     unit_ND = memory.normalizer(queries_ND)
     lists: Any = memory.store.index.lists
     unit = unit_ND.numpy()
+    nothing_N = torch.zeros(CHUNK)
+
+    def period(reader: Memory) -> None:
+        """As many tokens as enter an index at once: scored, remembered, inserted."""
+        for _ in range(PERIOD // CHUNK):
+            static(CHUNK)
+            reader.step(queries_ND, words_N, nothing_N)
+
     works: dict[str, Callable[[], object]] = {
-        "unbounded": lambda: (static(CHUNK), memory.score(queries_ND, words_N)),
-        "local": lambda: (static(CHUNK), local.score(queries_ND, words_N)),
+        "unbounded": lambda: period(memory),
+        "local": lambda: period(local),
         "search": lambda: memory.store.search(unit_ND, NEIGHBOURS),
         "faiss": lambda: lists.index.search(unit, NEIGHBOURS),
     }
@@ -197,6 +214,11 @@ def show(record: dict[str, Any], rows: list[Comparison]) -> None:
                     f"a second (local cache {found['tokens_per_second_local']:,.0f}), "
                     f"{found['bytes_per_state']:.0f} bytes a state, built in {found['build_seconds']:.0f} s"
                 )
+    if "local" in record:
+        found = record["local"]
+        names = ("static", "local", "plain")
+        rates = [f"{name} {found[f'tokens_per_second_{name}']:,.1f}" for name in names]
+        console.print(f"tokens a second: {', '.join(rates)}")
     if "codes" in record:
         found = record["codes"]
         verdict = "met" if found["bytes_resident"] <= LIMIT_BYTES else "missed"
