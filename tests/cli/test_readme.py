@@ -113,3 +113,40 @@ def test_effects_are_the_rendered_ones(radius: str) -> None:
         for dropout in ("dropout 0.2", "no dropout")
     ]
     assert line.endswith(f"| {effects[0]} / {effects[1]} |")
+
+
+RESULTS = ROOT / "experiments"
+STREAMS = {
+    "Penn Treebank, its own domain": "penn_treebank",
+    "WikiText-2, documents in order": "wikitext2_documents",
+    "WikiText-2, sentences shuffled": "wikitext2_sentences",
+    "Reuters 1987, by date": "reuters_documents",
+    "Reuters 1987, sentences shuffled": "reuters_sentences",
+    "Brown 1961, documents in order": "brown_documents",
+}
+
+
+def metrics_of(path: str) -> dict[str, float]:
+    return json.loads((RESULTS / f"{path}-seed_1.json").read_text())["metrics"]
+
+
+def interval(found: dict[str, float], name: str) -> str:
+    low, high = (f"{found[f'test/change_{name}_{end}']:+.1f}" for end in ("low", "high"))
+    return f"{found[f'test/change_{name}']:+.1f} % ({low} to {high})"
+
+
+@pytest.mark.parametrize("label", STREAMS)
+def test_streams_are_the_kept_results(label: str) -> None:
+    found = metrics_of(f"grave2017_unbounded_cache/results/streams/{STREAMS[label]}")
+    ways = ("static", "unigram", "local", "unbounded", "all")
+    numbers = [f"{found[f'test/ppl_{way}']:.1f}" for way in ways]
+    cells = [label, *numbers, interval(found, "unbounded_over_local")]
+    assert f"| {' | '.join(cells)} |" in README.splitlines()
+
+
+@pytest.mark.parametrize(("label", "row"), [("Penn Treebank", "ptb"), ("WikiText-2", "wikitext2")])
+def test_the_local_caches_gain_is_the_kept_one(label: str, row: str) -> None:
+    found = metrics_of(f"grave2016_continuous_cache/results/cpu/{row}_local")
+    values = [f"{found[f'test/ppl_{way}']:.2f}" for way in ("static", "local")]
+    line = f"| {label} | {' | '.join(values)} | {interval(found, 'local')} |"
+    assert any(shown.startswith(line) for shown in README.splitlines())
