@@ -40,9 +40,12 @@ class KernelSweep:
             path.name.removeprefix("valid.").removesuffix(SUFFIX)
             for path in self.records.glob(f"valid.*{SUFFIX}")
         )
+        if not self.records.is_dir():
+            raise UserError(f"{folder} is no folder of an evaluation: it has no records.")
         if not names:
             raise UserError(
-                f"{folder} holds no neighbours of validation. Evaluate with task.keep_neighbours=256."
+                f"{folder} holds no neighbours of validation. Evaluate with a cache that searches (unbounded, knn) "
+                "and task.keep_neighbours=1024."
             )
         if memory is None and len(names) > 1:
             raise UserError(f"several memories kept neighbours. Say which: {', '.join(names)}.")
@@ -71,6 +74,10 @@ class KernelSweep:
         around["k"] = kept if around["k"] is None else min(around["k"], kept)
         points = product(*[grid.get(key, [around[key]]) for key in TUNABLE])
         every = [dict(zip(TUNABLE, point, strict=True)) for point in points]
+        read = {key for one in every for key in what_counts(one)}
+        for key in grid:
+            if key not in read:
+                raise UserError(f"{key}: no kernel and bandwidth that was asked for reads it.")
         different = {tuple(one[key] for key in what_counts(one)): one for one in reversed(every)}
         return list(reversed(different.values()))
 

@@ -115,11 +115,11 @@ class LocalCache(Memory):
     def learn(self, states: Iterator[tuple[Tensor, Tensor]], total: int) -> None:
         self.normalizer.fit(torch.cat([hidden_ND.float() for hidden_ND, _ in states]))
 
-    def describe(self) -> dict[str, float]:
-        return {
-            "num_states": len(self.words_W),
-            "num_bytes": self.keys_WD.nbytes + self.words_W.nbytes,
-        }
+    def describe(self) -> dict[str, Any]:
+        """Of the longest window of the grid, which is held also when a shorter one was chosen."""
+        num_states, num_bytes = len(self.words_W), self.keys_WD.nbytes + self.words_W.nbytes
+        per_state = num_bytes / max(1, num_states)
+        return {"num_states": num_states, "num_bytes": num_bytes, "bytes_per_state": per_state}
 
     def state_dict(self) -> dict[str, Any]:
         memory = {"keys": self.keys_WD, "words": self.words_W}

@@ -139,8 +139,8 @@ class Memory:
     def learn(self, states: States, total: int) -> None:
         """Read training states, before any stream; only where `training_tokens` asks for it."""
 
-    def describe(self) -> dict[str, float]:
-        """Numbers for the record: bytes held, and the like."""
+    def describe(self) -> dict[str, Any]:
+        """For the evaluation card: bytes held, and the like."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class NearestMemory(Memory):
     """p(w) ~ sum over the k nearest states h_i, whose next word was w, of K(h, h_i).
 
     Args:
-        k: neighbours; null: all states.
+        k: neighbours; null: all states. While there are fewer, all of them serve, and the last is the k-th.
         kernel: gaussian | epanechnikov | dot | rbf, see `lit_seqlm.cache.kernel.log_kernel`.
         bandwidth: ``kth``: `bandwidth_scale` times the distance to the k-th neighbour; ``fixed``: `theta`.
         theta: the fixed width of a gaussian or epanechnikov kernel, the temperature of rbf, the factor of dot.
@@ -96,11 +96,13 @@ class NearestMemory(Memory):
         farthest_N1 = finite_NK.gather(1, (present_N1 - 1).clamp(min=0))
         return Scores(torch.stack(rows), finite_NK[:, 0], farthest_N1.squeeze(1))
 
-    def describe(self) -> dict[str, float]:
+    def describe(self) -> dict[str, Any]:
+        """Of the store; recall only where an index may miss."""
         numbers = {
-            "num_states": float(len(self.store)),
-            "num_bytes": float(self.store.num_bytes),
-            "bytes_per_state": float(self.store.bytes_per_state),
+            "search": self.store.describe(),
+            "num_states": len(self.store),
+            "num_bytes": self.store.num_bytes,
+            "bytes_per_state": self.store.bytes_per_state,
         }
         recall = None if self.width is None else self.store.recall(self.width)
         return numbers if recall is None else {**numbers, "recall": recall}

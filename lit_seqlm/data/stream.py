@@ -137,6 +137,7 @@ class WindowLoader:
             stride,
             batch_size,
         )
+        self._resume_at = 0  # batches
         total = stream.numel() - 1
         self.ends = [min(context, total)]
         while self.ends[-1] < total:
@@ -146,7 +147,8 @@ class WindowLoader:
         return -(-len(self.ends) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for first in range(0, len(self.ends), self.batch_size):
+        start, self._resume_at = self._resume_at * self.batch_size, 0
+        for first in range(start, len(self.ends), self.batch_size):
             rows = [
                 self._row(index)
                 for index in range(first, min(first + self.batch_size, len(self.ends)))
@@ -155,6 +157,10 @@ class WindowLoader:
                 torch.stack(column) for column in zip(*rows, strict=True)
             )
             yield Batch(tokens_BT, targets_BT, mask_BT)
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Begin the next iteration at a batch."""
+        self._resume_at = state["position"]
 
     def _row(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """One window; a stream shorter than the context is padded on the right, out of the mask."""

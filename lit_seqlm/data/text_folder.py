@@ -110,7 +110,8 @@ class TextFolder:
         if not found:
             raise UserError(
                 f"data=text_folder: no .txt or .txt.gz file in {self.folder} matches "
-                f"{self.files!r}. Say data.source.folder=PATH, or data.source.files=PATTERN."
+                f"{self.files!r}. It has {', '.join(sorted(p.name for p in self.folder.glob('*'))[:8])}. Give another "
+                "files= pattern, such as 'brown*', or folder=."
             )
         return found
 

@@ -179,6 +179,18 @@ class Store:
         labels_MK = self.labels.filled[slots_MK.clamp_min(0)].long()
         return labels_MK.masked_fill(slots_MK < 0, -1)
 
+    def describe(self) -> str:
+        """Which search answers now."""
+        lists = self.index.lists
+        if lists is None:
+            waits = f", {self.options.kind} from {self.options.first_build:,} states on"
+            return (
+                f"exact{waits if self.options.trained else ''}"
+                if self.options.trained
+                else self.options.kind
+            )
+        return f"{self.options.kind}, {lists.index.nlist} lists, {lists.index.nprobe} probes"
+
     def recall(self, k: int) -> float | None:
         """Share of the k true neighbours that the index finds, over `probe` stored states, each without itself.
 

@@ -2,7 +2,6 @@
 
 # B = sequences, T = tokens, N = predictions, D = hidden size
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,9 +28,7 @@ from lit_seqlm.task.protocol import protocol
 from lit_seqlm.task.reading import Reading, check_new_words, read
 from lit_seqlm.task.report import Report
 from lit_seqlm.task.show import show
-from lit_seqlm.task.stream_pass import StreamPass
-
-log = logging.getLogger(__name__)
+from lit_seqlm.task.stream_pass import StreamPass, check_neighbours
 
 
 class Evaluate(SequenceTask):
@@ -76,6 +73,7 @@ class Evaluate(SequenceTask):
         self.make_mixing = partial(make_mixing, weights, mixing(lam=lam))
         self.make_mixing()  # refuses what cannot be, before anything is read
         check_new_words(new_words, num_words)
+        check_neighbours(keep_neighbours, cache)
         self.keep_neighbours, self.records = keep_neighbours, Path(folder) / "records"
         self.progress = Progress(Path(folder) / "reading.ckpt", every_seconds)
         self.weights = weights
@@ -104,12 +102,12 @@ class Evaluate(SequenceTask):
         loader = datamodule.exact_dataloader(reading.split)
         self.stream = StreamPass(reading, self.cache, ["entropy"] * self.wants_entropy)
         self.states, self.num_batches = {}, 0
+        self.progress.limited = trainer.limit_test_batches not in (None, 1.0)
         if saved := self.progress.load(reading.split):
             state = move_data_to_device(saved["state"], trainer.strategy.root_device)
             self.states, self.num_batches = {"test": state}, saved["batches"]
             self.stream.load_state_dict(saved["stream"])
             loader.load_state_dict({"position": self.num_batches})
-            log.info("%s: going on after %s tokens", reading.split, f"{self.stream.num_read:,}")
         if self.keep_neighbours:
             self.stream.keep_neighbours(self.records, self.keep_neighbours)
         trainer.test(self, dataloaders=loader, verbose=False)
@@ -132,7 +130,7 @@ class Evaluate(SequenceTask):
         self, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         self.num_batches += 1
-        self.progress.save(self.stream.reading.split, self._unfinished)
+        self.progress.after_batch(self.stream, self._unfinished)
 
     def on_test_epoch_end(self) -> None:
         """The numbers come from the record."""

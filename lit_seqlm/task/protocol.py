@@ -22,7 +22,7 @@ def protocol(task: Any, datamodule: Any) -> dict[str, Any]:
         "adapted": cache.adapter.describe() if cache.adapter else "nothing",
         "tuned_on": _tuned(task),
         "new_words": task.new_words,
-        "new_words_counted_on": task.num_words or "those of each split, known in advance",
+        "new_words_counted_on": _counted_on(task),
         "bootstrap": f"{SAMPLES} samples of documents, of blocks of {BLOCK} tokens under {FEW_DOCUMENTS} documents",
     }
 
@@ -33,11 +33,19 @@ def _beginning(memory: Memory) -> str:
     return "empty at each split's start; every token is scored, then remembered"
 
 
+def _counted_on(task: Any) -> str | int:
+    """What |V| the uniform share of new words rests on."""
+    if task.new_words != "uniform":
+        return "none"
+    return task.num_words or "those of each split, known in advance"
+
+
 def _tuned(task: Any) -> str:
     """What was chosen where."""
     if not task.cache.memories:
         return "nothing"
     if task.weights in ("em", "online"):
-        return "settings on validation; weights on the past of the stream that is scored"
+        settings = "settings on validation; " if task.has_grid else ""
+        return f"{settings}weights on the past of the stream that is scored"
     chosen = task.weights in ("tuned", "gate") or task.has_grid
     return "validation alone" if chosen else "nothing: all values were given"

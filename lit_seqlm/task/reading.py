@@ -29,6 +29,7 @@ class Reading:
     """
 
     split: str
+    new_words: str
     words_N: Tensor
     log_share_W: Tensor | None
     num_words: int
@@ -73,7 +74,7 @@ def read(datamodule: Any, split: str, new_words: str, num_words: int | None) -> 
     if new_words == "unknown":
         stream_N = datamodule.streams[split]
         known_N = np.zeros(len(stream_N), dtype=np.int8)
-        return Reading(split, stream_N, None, len(datamodule.tokenizer), known_N, starts)
+        return Reading(split, new_words, stream_N, None, len(datamodule.tokenizer), known_N, starts)
     stream = datamodule.open_stream(split)
     base: BaseMeasure = (
         UniformBase(num_words) if new_words == "uniform" else CharacterBase(SPELLING_ORDER)
@@ -81,6 +82,7 @@ def read(datamodule: Any, split: str, new_words: str, num_words: int | None) -> 
     base.prepare(datamodule.tokenizer.vocabulary, stream)
     return Reading(
         split,
+        new_words,
         torch.from_numpy(stream.words_N),
         torch.from_numpy(base.log_share(np.arange(stream.vocab_size + stream.num_new_words))),
         stream.vocab_size + (num_words or stream.num_new_words),

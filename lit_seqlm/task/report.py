@@ -72,7 +72,9 @@ class Report:
         values |= self._perplexities(nlls[list(nlls)[-1]], record.words_N, reading.novelty_N[1:])
         self.metrics |= {f"{stage}/{name}": value for name, value in values.items()}
         nll, scored = values["nll"], values["tokens"]
-        self.metrics |= exact_numbers(nll, scored, stage, reading.split, datamodule)
+        self.metrics |= exact_numbers(
+            nll, scored, stage, reading.split, datamodule, reading.new_words
+        )
 
     def _ways(self, chosen: dict[str, int]) -> Iterator[tuple[str, dict[str, int]]]:
         """Each memory alone beside the static model, then all of them."""

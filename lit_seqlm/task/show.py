@@ -26,6 +26,8 @@ def show(report: Report, loggers: list[Any], folder: Path, datamodule: Any) -> N
         logger.log_metrics(report.metrics)
     if report.mixings:
         for_tables().print(_table(report), highlight=False)
+        if said := _new_words(report.metrics):
+            log.info(said)
         run, text = "/".join(folder.parts[-2:]), datamodule.source.name
         valid, test = (f"{run}, {split} text of {text}" for split in ("validation", "test"))
         for name, figure in _figures(report, valid, test, len(datamodule.tokenizer)).items():
@@ -41,10 +43,29 @@ def _table(report: Report) -> Table:
     return table
 
 
+def _new_words(metrics: dict[str, float]) -> str:
+    """Perplexities of the test's known and new words, where these are told apart."""
+    kinds = ("known", "first", "repeat", "unk")
+    parts = [
+        f"{kind} {metrics[key]:,.0f} ({metrics[f'test/share_{kind}_words']:.1%})"
+        for kind in kinds
+        if (key := f"test/ppl_{kind}_words") in metrics
+    ]
+    return (
+        f"test by words: {', '.join(parts)}; not comparable with another task.new_words"
+        if parts
+        else ""
+    )
+
+
 def _shown(change: Interval | None) -> str:
     if change is None:
         return ""
-    known = "" if math.isnan(change.low) else f" ({change.low:+.1f} to {change.high:+.1f})"
+    known = (
+        " (too short for an interval)"
+        if math.isnan(change.low)
+        else f" ({change.low:+.1f} to {change.high:+.1f})"
+    )
     return f"{change.mean:+.1f} %{known}"
 
 

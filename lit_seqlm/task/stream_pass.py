@@ -12,7 +12,18 @@ from lit_seqlm.cache.nearest import NearestMemory
 from lit_seqlm.cache.neighbour_log import NeighbourLog
 from lit_seqlm.cache.record import Record
 from lit_seqlm.cache.record_writer import RecordWriter
+from lit_seqlm.errors import UserError
 from lit_seqlm.task.reading import Reading
+
+
+def check_neighbours(count: int | None, cache: Memory) -> None:
+    """Raise UserError where neighbours are to be kept and no memory looks for any."""
+    searches = any(isinstance(memory, NearestMemory) for memory in cache.memories.values())
+    if count is not None and (count < 1 or not searches):
+        raise UserError(
+            f"task.keep_neighbours={count}: it takes a number of at least 1, and a cache that searches: unbounded, "
+            "knn, or a mixture with one of them."
+        )
 
 
 class StreamPass:

@@ -150,3 +150,20 @@ def test_the_local_caches_gain_is_the_kept_one(label: str, row: str) -> None:
     values = [f"{found[f'test/ppl_{way}']:.2f}" for way in ("static", "local")]
     line = f"| {label} | {' | '.join(values)} | {interval(found, 'local')} |"
     assert any(shown.startswith(line) for shown in README.splitlines())
+
+
+def test_speed_of_the_memories_is_what_the_benchmark_measured() -> None:
+    record = json.loads((ROOT / "experiments/benchmarks/cache.json").read_text())
+    assert not record["dirty"]
+    assert not record["quick"]
+    section = README.split("## Speed of the memories")[1].split("\n## ")[0]
+    for row in record["comparisons"]:
+        verdict = "met" if row["target"] and row["ratio"] <= row["target"] else "missed"
+        spread = f"{row['ratio']:.3g} ({row['low']:.3g}-{row['high']:.3g})"
+        aim = f"{row['target']} | {verdict}" if row["target"] else " | "
+        assert f"| {spread} | {aim} | {row['repetitions']} |" in section, row["what"]
+    rates = [record["local"][f"tokens_per_second_{name}"] for name in ("static", "local")]
+    rates += [record[f"unbounded_{n}"]["codes alone"]["tokens_per_second"] for n in (10**5, 10**6)]
+    for rate in rates:
+        assert f"{rate:,.0f}" in section
+    assert f"{record['codes']['bytes_resident'] / 2**30:.2f} GiB" in section

@@ -283,3 +283,45 @@ def test_memories_compare_the_state_that_is_asked_for(key: str, tmp_path: Path) 
 def test_a_key_that_a_model_lacks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"task\.key=ffn_input.*output"):
         evaluate(tmp_path, local(), key="ffn_input")
+
+
+def test_an_interrupted_reading_of_windows_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "WORTH", 0)
+
+    def run(folder: str) -> dict[str, float]:
+        torch.manual_seed(0)
+        model = Decoder(WORDS + 1, 8, 1, 2, 16, "rotary", "gelu", 0.0, 0.0, 0.0, "tied", None, 0.0)
+        return evaluate(tmp_path / folder, local(), text(eval_stride=4), model=model, every_seconds=0)
+
+    whole, remember, left = run("whole"), StreamPass.remember, [5]
+
+    def stop(self: StreamPass, *args: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("killed")
+        remember(self, *args)
+
+    monkeypatch.setattr(StreamPass, "remember", stop)
+    with pytest.raises(RuntimeError, match="killed"):
+        run("cut")
+    monkeypatch.setattr(StreamPass, "remember", remember)
+    assert (tmp_path / "cut/reading.ckpt").exists()
+    assert run("cut") == whole
+
+
+def test_a_part_of_a_text_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it ends is counted from its beginning, so an interrupted one leaves nothing to go on from."""
+    monkeypatch.setattr(progress, "WORTH", 0)
+    part = trainer()
+    part.limit_test_batches = 5
+    evaluation = task(tmp_path, local(), every_seconds=0)
+    metrics = evaluation.run(part, text(), None)
+    assert metrics["val/tokens"] == metrics["test/tokens"] == 5 * 16
+    assert not (tmp_path / "reading.ckpt").exists()
+
+
+def test_neighbours_are_kept_by_what_searches_only(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unbounded"):
+        task(tmp_path, local(), keep_neighbours=64)
