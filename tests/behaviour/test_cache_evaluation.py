@@ -40,7 +40,9 @@ def test_a_stopped_reading_ends_as_an_uninterrupted_one(
     process.send_signal(how)
     assert process.wait(timeout=60) != 0
     assert "going on after" in program(*command, "name=stopped")
-    whole, stopped = (next(r for r in program.results() if r["name"] == n) for n in ("whole", "stopped"))
+    whole, stopped = (
+        next(r for r in program.results() if r["name"] == n) for n in ("whole", "stopped")
+    )
     assert stopped["metrics"] == whole["metrics"]
     assert stopped["card"] == whole["card"]
     assert stopped["attempts"] == 2

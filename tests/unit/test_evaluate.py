@@ -293,7 +293,9 @@ def test_an_interrupted_reading_of_windows_goes_on(
     def run(folder: str) -> dict[str, float]:
         torch.manual_seed(0)
         model = Decoder(WORDS + 1, 8, 1, 2, 16, "rotary", "gelu", 0.0, 0.0, 0.0, "tied", None, 0.0)
-        return evaluate(tmp_path / folder, local(), text(eval_stride=4), model=model, every_seconds=0)
+        return evaluate(
+            tmp_path / folder, local(), text(eval_stride=4), model=model, every_seconds=0
+        )
 
     whole, remember, left = run("whole"), StreamPass.remember, [5]
 
