@@ -385,3 +385,15 @@ def test_nothing_is_gained_on_words_drawn_at_random() -> None:
     hidden_ND, words_N = stream(seed=5)
     for memory in (local(), unbounded(), UnigramCache(0.1, {})):
         assert best_nll(read(memory, hidden_ND, words_N, 50)[0]) > math.log(V) - 0.03
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", MAKE)
+def test_a_gpu_gives_the_same_numbers(name: str) -> None:
+    hidden_ND, words_N = stream()
+    on_cpu = read(MAKE[name](), hidden_ND, words_N, 40)
+    memory = MAKE[name]()
+    memory.reset(V)
+    static_N = -torch.linspace(1, 2, N).cuda()
+    on_gpu = memory.step(hidden_ND.cuda(), words_N.cuda(), static_N).log_prob_SN
+    assert_equal(on_gpu.cpu(), on_cpu, atol=1e-4)
