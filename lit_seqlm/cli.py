@@ -115,7 +115,7 @@ def explain(error: Exception) -> str:
     if group and (CONF / group.group(1)).is_dir():
         return f"{group.group(1)}: nothing that was chosen has one. Choose its owner first, such as cache=unbounded."
     unlike = re.search(r"Error merging override (\S+?)=", text)
-    if unlike:
+    if unlike and "Cannot merge" in f"{text} {error.__cause__}":
         return f"{unlike.group(1)} holds keys of its own. Say {unlike.group(1)}.KEY=VALUE."
     key = re.search(r"Could not override '([^']+)'", text)
     if key:
