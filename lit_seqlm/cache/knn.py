@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_seqlm.cache.memory import Scores, States
+from lit_seqlm.cache.memory import ROWS, Scores, States
 from lit_seqlm.cache.nearest import NearestMemory
 from lit_seqlm.cache.normalize import PCA_TOKENS
 from lit_seqlm.errors import UserError
 from lit_seqlm.search.snapshot import load, save
 from lit_seqlm.search.store import CHANGEABLE, Store
 
-ROWS = 256
 FILE = "store.memory"
 
 
@@ -114,9 +113,8 @@ class KNNStore(NearestMemory):
         return {**identity, "normalize": self.normalizer.how, **options}
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "position": self.position
-        }  # the store is made from training text, not from the stream
+        """The place alone: the store is made from training text, not from the stream."""
+        return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.position = state["position"]

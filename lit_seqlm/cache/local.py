@@ -2,18 +2,17 @@
 
 # N = tokens of a chunk, W = window, K = W + N remembered states at most, D = hidden size, S = settings
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lit_seqlm.cache.kernel import log_prob
-from lit_seqlm.cache.memory import Memory, Scores
+from lit_seqlm.cache.memory import ROWS, Memory, Scores, States, after
 from lit_seqlm.cache.normalize import Normalizer
 from lit_seqlm.errors import UserError
 
-ROWS = 256  # tokens scored at once; bounds memory at ROWS x (size + ROWS) numbers, and keeps them in a cache
 COLD_STARTS = ("immediate", "full_window")
 
 
@@ -57,7 +56,7 @@ class LocalCache(Memory):
 
     def score(self, hidden_ND: Tensor, words_N: Tensor) -> Scores:
         states_ND = self.normalizer(hidden_ND)
-        keys_KD, labels_K = self._join(states_ND, words_N)
+        keys_KD, labels_K = after(self.keys_WD, self.words_W, states_ND, words_N)
         before = len(labels_K) - len(words_N)
         parts, longest = [], self.longest
         for start in range(0, len(words_N), ROWS):
@@ -104,7 +103,8 @@ class LocalCache(Memory):
         return Scores(torch.stack(rows), nearest_N, torch.full_like(nearest_N, torch.nan))
 
     def update(self, hidden_ND: Tensor, words_N: Tensor, static_log_prob_N: Tensor) -> None:
-        keys_KD, labels_K = self._join(self.normalizer(hidden_ND), words_N)
+        states_ND = self.normalizer(hidden_ND)
+        keys_KD, labels_K = after(self.keys_WD, self.words_W, states_ND, words_N)
         drop = 0 if self.longest is None else max(0, len(labels_K) - self.longest)
         self.keys_WD, self.words_W = keys_KD[drop:].clone(), labels_K[drop:].clone()
 
@@ -112,8 +112,8 @@ class LocalCache(Memory):
         super().reset(num_words)
         self.keys_WD, self.words_W = torch.empty(0, 0), torch.empty(0, dtype=torch.long)
 
-    def learn(self, states: Iterator[tuple[Tensor, Tensor]], total: int) -> None:
-        self.normalizer.fit(torch.cat([hidden_ND.float() for hidden_ND, _ in states]))
+    def learn(self, states: States, total: int) -> None:
+        self.normalizer.learn(states)
 
     def describe(self) -> dict[str, Any]:
         """Of the longest window of the grid, which is held also when a shorter one was chosen."""
@@ -129,12 +129,6 @@ class LocalCache(Memory):
         super().load_state_dict(state)
         self.keys_WD, self.words_W = state["keys"], state["words"]
         self.normalizer.load_state_dict(state["normalizer"])
-
-    def _join(self, states_ND: Tensor, words_N: Tensor) -> tuple[Tensor, Tensor]:
-        if not len(self.words_W):
-            return states_ND, words_N
-        keys_WD, words_W = self.keys_WD.to(states_ND.device), self.words_W.to(words_N.device)
-        return torch.cat([keys_WD, states_ND]), torch.cat([words_W, words_N])
 
     def _by_size(self) -> list[tuple[int | None, list[float]]]:
         """Thetas of each window, in the order of `settings`."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from lit_seqlm.cache.dynamic import DynamicEvaluation
 from lit_seqlm.errors import UserError, did_you_mean
 
+ROWS = 256  # tokens scored at once, which bounds what is compared with a large memory
 States = Iterator[tuple[Tensor, Tensor]]  # hidden_ND and the words that followed them, words_N
 
 
@@ -149,6 +150,16 @@ class Memory:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.position = state["position"]
+
+
+def after(
+    keys_KD: Tensor, words_K: Tensor, states_ND: Tensor, words_N: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What is remembered and, behind it, a chunk; on the chunk's device."""
+    if not len(words_K):
+        return states_ND, words_N
+    keys_KD, words_K = keys_KD.to(states_ND.device), words_K.to(words_N.device)
+    return torch.cat([keys_KD, states_ND]), torch.cat([words_K, words_N])
 
 
 def _check_finite(hidden_ND: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 # N = states, D = hidden size
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -30,6 +31,10 @@ class Normalizer:
     @property
     def training_tokens(self) -> int:
         return PCA_TOKENS if self.how == "pca" else 0
+
+    def learn(self, states: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """`fit` to all of some training states, each given with the word after it."""
+        self.fit(torch.cat([hidden_ND.float() for hidden_ND, _ in states]))
 
     def fit(self, hidden_ND: Tensor) -> None:
         """Mean, principal axes and their scales of some training states."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_seqlm.cache.memory import Scores, States
+from lit_seqlm.cache.memory import ROWS, Scores, States, after
 from lit_seqlm.cache.nearest import NearestMemory
 from lit_seqlm.errors import UserError
 from lit_seqlm.search.neighbours import best_first
@@ -16,7 +16,6 @@ from lit_seqlm.search.store import Store
 
 FIRST_WAITING = 2**30  # the slot of the first state that waits, behind all slots of a store
 ROUNDING = 1e-13  # of a square, in float64
-ROWS = 256  # tokens compared at once with the states that no index holds yet
 
 
 class UnboundedCache(NearestMemory):
@@ -52,7 +51,7 @@ class UnboundedCache(NearestMemory):
 
     def score(self, hidden_ND: Tensor, words_N: Tensor) -> Scores:
         states_ND = self.normalizer(hidden_ND)
-        keys_RD, labels_R = self._waiting(states_ND, words_N)
+        keys_RD, labels_R = after(self.keys_RD, self.words_R, states_ND, words_N)
         before = len(labels_R) - len(words_N)
         parts = []
         for start in range(0, len(words_N), ROWS):
@@ -99,7 +98,8 @@ class UnboundedCache(NearestMemory):
         return measure_NR.masked_fill(column_R >= row_N1, far).float()
 
     def update(self, hidden_ND: Tensor, words_N: Tensor, static_log_prob_N: Tensor) -> None:
-        self.keys_RD, self.words_R = self._waiting(self.normalizer(hidden_ND), words_N)
+        states_ND = self.normalizer(hidden_ND)
+        self.keys_RD, self.words_R = after(self.keys_RD, self.words_R, states_ND, words_N)
         surprisal_N = -static_log_prob_N.float()
         self.surprisal_R = torch.cat([self.surprisal_R.to(surprisal_N.device), surprisal_N])
         assert self.period is not None
@@ -113,7 +113,7 @@ class UnboundedCache(NearestMemory):
         self._forget()
 
     def learn(self, states: States, total: int) -> None:
-        self.normalizer.fit(torch.cat([hidden_ND.float() for hidden_ND, _ in states]))
+        self.normalizer.learn(states)
 
     def state_dict(self) -> dict[str, Any]:
         waiting = {"keys": self.keys_RD, "words": self.words_R, "surprisal": self.surprisal_R}
@@ -124,9 +124,3 @@ class UnboundedCache(NearestMemory):
         waiting = state["waiting"]
         self.keys_RD, self.words_R = waiting["keys"], waiting["words"]
         self.surprisal_R = waiting["surprisal"]
-
-    def _waiting(self, states_ND: Tensor, words_N: Tensor) -> tuple[Tensor, Tensor]:
-        if not len(self.words_R):
-            return states_ND, words_N
-        keys_RD, words_R = self.keys_RD.to(states_ND.device), self.words_R.to(words_N.device)
-        return torch.cat([keys_RD, states_ND]), torch.cat([words_R, words_N])

@@ -5,8 +5,6 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.loggers import WandbLogger
-from matplotlib.figure import Figure
 
 from lit_seqlm import plots
 from lit_seqlm.metrics.geometry import (
@@ -35,7 +33,8 @@ class Geometry(lightning.Callback):
     def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         history = self.folder / "history.csv"
         if history.exists() and trainer.is_global_zero:
-            self._show(trainer, "curves", plots.curves({self.title: plots.read_history(history)}))
+            curves = plots.curves({self.title: plots.read_history(history)})
+            plots.save(curves, "curves", self.folder, trainer.loggers)
         weight_VD = getattr(getattr(pl_module.model, "output_embedding", None), "weight", None)
         if weight_VD is None:
             return
@@ -50,12 +49,5 @@ class Geometry(lightning.Callback):
             }
         )
         if trainer.is_global_zero:
-            self._show(trainer, "embedding", plots.embedding({self.title: (distances_Q, singular)}))
-
-    def _show(self, trainer: lightning.Trainer, name: str, figure: Figure) -> None:
-        path = self.folder / "plots" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_image(f"plots/{name}", [str(path)])
+            embedding = plots.embedding({self.title: (distances_Q, singular)})
+            plots.save(embedding, "embedding", self.folder, trainer.loggers)

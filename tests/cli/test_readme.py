@@ -166,4 +166,16 @@ def test_speed_of_the_memories_is_what_the_benchmark_measured() -> None:
     rates += [record[f"unbounded_{n}"]["codes alone"]["tokens_per_second"] for n in (10**5, 10**6)]
     for rate in rates:
         assert f"{rate:,.0f}" in section
+    plain = record["local"]["tokens_per_second_plain"]
+    assert f"{plain:.1f} with the plain pointer" in section
+    assert f"{rates[1] / plain:,.0f} times as fast" in section
     assert f"{record['codes']['bytes_resident'] / 2**30:.2f} GiB" in section
+
+
+def test_what_the_streams_table_says_without_unk_is_in_its_result_file() -> None:
+    found = metrics_of("grave2017_unbounded_cache/results/streams/wikitext2_documents")
+    numbers = [
+        f"{found[f'test/ppl_{w}_without_unk']:,.0f}" for w in ("static", "local", "unbounded")
+    ]
+    page = (RESULTS / "grave2017_unbounded_cache/README.md").read_text()
+    assert f"static / local / unbounded are {' / '.join(numbers)} in" in page
