@@ -18,7 +18,7 @@ from lit_seqlm.metrics.geometry import (
 class Geometry(lightning.Callback):
     """After the test, with the best weights: ``geometry/...`` numbers and plots/*.png, in W&B too.
 
-    A model without a matrix of output rows has its curves only.
+    A model without a matrix of output rows has its curves only. A run that trained nothing has neither.
 
     Args:
         folder: of the run; plots go to ``plots/`` in it, curves are read from its history.csv.
@@ -32,7 +32,9 @@ class Geometry(lightning.Callback):
 
     def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         history = self.folder / "history.csv"
-        if history.exists() and trainer.is_global_zero:
+        if not history.exists():  # nothing was trained here, so the weights are another run's
+            return
+        if trainer.is_global_zero:
             curves = plots.curves({self.title: plots.read_history(history)})
             plots.save(curves, "curves", self.folder, trainer.loggers)
         weight_VD = getattr(getattr(pl_module.model, "output_embedding", None), "weight", None)

@@ -110,6 +110,18 @@ def test_the_callback_logs_numbers_and_draws(tmp_path, with_rows):
     assert len(logged) == 8
 
 
+def test_a_run_that_trained_nothing_draws_nothing(tmp_path):
+    trainer = lightning.Trainer(
+        logger=False,
+        callbacks=[Geometry(str(tmp_path), num_rows=1000)],
+        accelerator="cpu",
+        enable_progress_bar=False,
+    )
+    trainer.test(OnlyRows(True), dataloaders=[torch.zeros(1)], verbose=False)
+    assert not (tmp_path / "plots").exists()
+    assert not trainer.callback_metrics
+
+
 def test_figures_name_their_axes_and_runs(tmp_path):
     (tmp_path / "history.csv").write_text("epoch,lr,train/ppl,val/ppl\n1,20.0,9,8\n2,5.0,7,\n")
     history = read_history(tmp_path / "history.csv")
