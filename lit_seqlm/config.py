@@ -21,7 +21,8 @@ NOT_IDENTITY = ("experiment=", "seed=", "name=", "logger", "paths", "hydra", "re
 # Sections of the config that decide the numbers, and keys in them that only say where things are.
 NUMBERS = ("seed", "data", "model", "objective", "regularizer", "penalty", "cache", "task", "optimizer",
            "scheduler", "trainer", "callbacks")  # fmt: skip
-PLACES = {"data_dir", "folder", "default_root_dir", "devices", "enable_progress_bar", "accelerator", "progress",
+IF_ANY = ("head",)  # sections that most runs do without
+PLACES = {"data_dir", "cache_dir", "folder", "default_root_dir", "devices", "enable_progress_bar", "accelerator", "progress",
           "every_seconds"}  # fmt: skip
 
 
@@ -49,6 +50,7 @@ class RunConfig:
     regularizer: Any = MISSING
     penalty: Any = MISSING
     cache: Any = MISSING
+    head: Any = None
     task: Any = MISSING
     optimizer: Any = MISSING
     scheduler: Any = None
@@ -151,7 +153,8 @@ def numbers(cfg: DictConfig) -> dict[str, Any]:
 
     plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     assert isinstance(plain, dict)
-    visit({section: plain.get(section) for section in NUMBERS}, "")
+    there = [section for section in IF_ANY if plain.get(section)]
+    visit({section: plain.get(section) for section in (*NUMBERS, *there)}, "")
     return flat
 
 

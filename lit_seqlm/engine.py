@@ -3,7 +3,8 @@
 import logging
 import random
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from lit_seqlm.checkpoint import (
     AtomicCheckpointIO,
     check_vocabulary,
     find_checkpoint,
-    load_weights,
     origin_of,
     read_checkpoint,
     resumable,
@@ -32,11 +32,12 @@ from lit_seqlm.results import Result, finite
 
 log = logging.getLogger(__name__)
 
-PARTS = ("objective", "regularizer", "penalty", "cache", "optimizer", "scheduler")
+PARTS = ("objective", "regularizer", "penalty", "cache", "head", "optimizer", "scheduler")
 INJECTED = {
     "model": {"vocab_size"},
     "data.tokenizer": {"vocabulary"},
-    "task": {"model", "unknown_id", *PARTS},
+    "head": {"hidden_size", "num_outputs"},
+    "task": {"model", "unknown_id", "targets", *PARTS},
     "callbacks.checkpoint": {"config"},
 }
 
@@ -68,7 +69,7 @@ def run(cfg: DictConfig) -> float | None:
     with locked(folder):
         found = earlier(folder, cfg.resume.value, identity)
         if found and _finished(found, folder):
-            return _headline(found["metrics"])
+            return _headline(found)
         cfg.name = run_name(cfg.name, overrides)
         cfg.run_id = found["run_id"] if found else secrets.token_hex(4)
         result = Result(
@@ -85,9 +86,9 @@ def run(cfg: DictConfig) -> float | None:
         log.info("%s, seed %d, in %s", cfg.name, cfg.seed, shown(folder))
         with recorded(result, folder):
             _execute(cfg, origin, data, folder, result)
-        value = _headline(result.metrics)
-        log.info("%s in %s, in %s", _tell(value), duration(result.wall_seconds), shown(folder))
-        return value
+        record = asdict(result)
+        log.info("%s in %s, in %s", _tell(record), duration(result.wall_seconds), shown(folder))
+        return _headline(record)
 
 
 @dataclass
@@ -110,14 +111,24 @@ def assemble(cfg: DictConfig, data: Any, origin: dict[str, Any] | None = None) -
         data.tokenizer.load_state_dict(origin["tokenizer"])
     data.prepare_data()
     data.setup()
-    model = build(cfg.model, vocab_size=len(data.tokenizer))
+    task = build(cfg.task, **_parts(cfg, data))
     if origin:
-        load_weights(model, origin, data.tokenizer, f"init_from={cfg.init_from}")
-    parts: dict[str, Any] = {"model": model, "unknown_id": data.unknown_id}
+        task.begin(origin, data.tokenizer, f"init_from={cfg.init_from}")
+    return Assembled(task, trainer, data)
+
+
+def _parts(cfg: DictConfig, data: Any) -> dict[str, Any]:
+    """What the task is made of: what its constructor asks for."""
     wanted = accepted(cfg.task)
+    parts: dict[str, Any] = {"model": build(cfg.model, vocab_size=len(data.tokenizer))}
+    if "unknown_id" in wanted:
+        parts["unknown_id"] = data.unknown_id
+    if "targets" in wanted:
+        parts["targets"] = data.targets
     for group in [group for group in PARTS if group in wanted]:
-        parts[group] = build(cfg[group])
-    return Assembled(build(cfg.task, **parts), trainer, data)
+        # A head's sizes are known to the task alone.
+        parts[group] = partial(build, cfg.head) if group == "head" else build(cfg[group])
+    return parts
 
 
 def _execute(
@@ -137,6 +148,7 @@ def _execute(
             f"{folder}: the checkpoint to continue from",
         )
         log.info("continuing from %s", last.name)
+    result.headline = task.headline
     result.metrics = finite(task.run(whole.trainer, whole.data, str(last) if last else None))
     result.card = task.card
     if task.num_tokens:
@@ -181,18 +193,18 @@ def _finished(found: dict[str, Any], folder: Path) -> bool:
             f"{shown(folder)} is diverged already: {found['error']} resume=never runs it again."
         )
     if found["status"] == "done":
-        value = _tell(_headline(found["metrics"]))
-        log.info("%s is done already: %s. resume=never runs it again.", shown(folder), value)
+        log.info("%s is done already: %s. resume=never runs it again.", shown(folder), _tell(found))
     return found["status"] == "done"
 
 
-def _headline(metrics: dict[str, float]) -> float | None:
-    return metrics.get("test/ppl", float("inf"))
+def _headline(record: dict[str, Any]) -> float | None:
+    return record["metrics"].get(record.get("headline", "test/ppl"), float("inf"))
 
 
-def _tell(value: float | None) -> str:
-    return (
-        "no test result"
-        if value is None or value == float("inf")
-        else f"test perplexity {value:.2f}"
-    )
+def _tell(record: dict[str, Any]) -> str:
+    value, name = _headline(record), record.get("headline", "test/ppl")
+    if value is None or value == float("inf"):
+        return "no test result"
+    if name == "test/ppl":
+        return f"test perplexity {value:.2f}"
+    return f"{name} {value:.4g}"

@@ -22,6 +22,7 @@ class Result:
     `config_hash`, `text` (a digest; empty where the config alone says which text it is) and `origin` (which run the
     weights came from, as their file has it) are the run's identity. `run_id` is drawn once, and kept when it goes on.
     `card` says how an evaluation was made: what was scored, from which state, what was tuned on what.
+    `headline` names the metric that a sweep minimises.
     `status` is running, done, diverged, interrupted or failed. `wall_seconds` counts all attempts of a resumed run.
     """
 
@@ -38,6 +39,7 @@ class Result:
     error: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     card: dict[str, Any] = field(default_factory=dict)
+    headline: str = "test/ppl"
     device: str = ""
     wall_seconds: float = 0.0
     tokens_per_second: float | None = None

@@ -1,6 +1,6 @@
 """What every dataloader yields and every objective reads."""
 
-# B = sequences, T = tokens
+# B = sequences, T = tokens, K = targets, C = covariates
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +16,10 @@ class Batch:
         tokens_BT: inputs.
         targets_BT: what the objective scores at each position.
         mask_BT: the positions that count; null when all do.
+        valid_BT: the tokens that are no padding, which is on the right; null when all are.
+        labels_BK: of whole sequences, float64 in the data's own units, NaN where missing.
+        covariates_BC: float64, what a label may be residualised on, such as counts of atoms.
+        rows_B: where each sequence stands in its split.
         continues: these rows go on where the previous batch's rows ended, so its state is theirs.
         lr_scale: this step's learning rate over the usual one (AWD-LSTM: segment length over the
             base length).
@@ -24,8 +28,21 @@ class Batch:
     tokens_BT: Tensor
     targets_BT: Tensor
     mask_BT: Tensor | None = None
+    valid_BT: Tensor | None = None
+    labels_BK: Tensor | None = None
+    covariates_BC: Tensor | None = None
+    rows_B: Tensor | None = None
     continues: bool = False
     lr_scale: float = 1.0
+
+    @property
+    def num_tokens(self) -> int:
+        """Without padding."""
+        return self.tokens_BT.numel() if self.valid_BT is None else int(self.valid_BT.sum())
+
+    def conditions(self) -> dict[str, Tensor]:
+        """What a model is given beside tokens and state: only what this batch has."""
+        return {} if self.valid_BT is None else {"valid_BT": self.valid_BT}
 
     def pieces(self, length: int | None) -> Iterator["Batch"]:
         """Copies of so many tokens each, in order; overlapping windows, which have a mask, stay whole."""

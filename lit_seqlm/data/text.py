@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_seqlm.data.corpus import SPLITS, TextSource
+from lit_seqlm.data.exact import text_numbers
 from lit_seqlm.data.open_vocabulary import OpenStream, document_starts, open_stream
 from lit_seqlm.data.stream import (
     FixedSegments,
@@ -121,6 +122,20 @@ class TextData(lightning.LightningDataModule):
         if self.num_replaced[split] or self.tokenizer.lowercase:
             return None
         return sum(len(line.encode()) for line in self.source.lines(split))
+
+    def exact_numbers(
+        self, split: str, nll: float, scored: float, new_words: str = "unknown"
+    ) -> dict[str, float]:
+        """What follows from a split's mean loss (`lit_seqlm.data.exact`)."""
+        whole = len(self.streams[split]) - 1
+        unknown = self.num_replaced[split] / (whole + 1)
+        size = self.num_bytes(split)
+        return text_numbers(split, nll, scored, whole, unknown, size, new_words)
+
+    @property
+    def needs_state(self) -> bool:
+        """Whether only a model that carries a state from batch to batch can be scored on it."""
+        return self.eval_stride is None
 
     def open_stream(self, split: str) -> OpenStream:
         """A split once more, where words outside the vocabulary have ids of their own."""

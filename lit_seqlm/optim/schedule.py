@@ -26,7 +26,8 @@ class Schedule:
         self.interval, self.make = interval, make
         self.inner: Any = None
 
-    def start(self, optimizer: Optimizer) -> None:
+    def start(self, optimizer: Optimizer, count_steps: Callable[[], int]) -> None:
+        """Begin; `count_steps` tells how many steps the run will take, which few schedules ask."""
         self.inner = self.make(optimizer)
 
     def after_step(self) -> None:
@@ -54,6 +55,16 @@ class NoSchedule(Schedule):
         super().__init__("step", lambda optimizer: LambdaLR(optimizer, lambda step: 1.0))
 
 
+class RunSchedule(Schedule):
+    """A schedule of the run's own length: `make` is given ``total_steps`` too, and moves each step."""
+
+    def __init__(self, make: Callable[..., Any]):
+        super().__init__("step", make)
+
+    def start(self, optimizer: Optimizer, count_steps: Callable[[], int]) -> None:
+        self.inner = self.make(optimizer, total_steps=count_steps())
+
+
 def constant_then_decay(optimizer: Optimizer, constant_epochs: int, factor: float) -> LambdaLR:
     """The full rate for `constant_epochs` epochs, then times `factor` at each (Zaremba et al. 2014)."""
     return LambdaLR(optimizer, lambda epoch: factor ** max(0, epoch + 1 - constant_epochs))
@@ -71,3 +82,10 @@ def warmup_cosine(
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
     return LambdaLR(optimizer, scale)
+
+
+def warmup_share_cosine(
+    optimizer: Optimizer, warmup_share: float, total_steps: int, floor: float
+) -> LambdaLR:
+    """`warmup_cosine` with its rise as a share of all steps."""
+    return warmup_cosine(optimizer, max(1, round(warmup_share * total_steps)), total_steps, floor)

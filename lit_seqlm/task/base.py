@@ -1,9 +1,6 @@
-"""What all tasks on token sequences share: one step, carried state, exact metrics."""
-
-# B = sequences, T = tokens, N = predictions
+"""What all tasks share: one step for every stage, exact metrics, what an epoch stopped midway needs to go on."""
 
 import logging
-import math
 from typing import Any
 
 import lightning
@@ -11,54 +8,43 @@ import torch
 from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor, nn
 
-from lit_seqlm.checkpoint import random_state, set_random_state
+from lit_seqlm.checkpoint import load_weights, random_state, set_random_state
 from lit_seqlm.data.batch import Batch
-from lit_seqlm.errors import DivergedError
-from lit_seqlm.metrics.perplexity import Perplexity
-from lit_seqlm.objective.causal_lm import CausalLM
+from lit_seqlm.errors import DivergedError, UserError, did_you_mean
 from lit_seqlm.objective.loss import Loss
-from lit_seqlm.regularizer.none import NoRegularizer
-from lit_seqlm.task.context import check_context
-from lit_seqlm.task.exact import exact_numbers
 from lit_seqlm.task.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
-HOPELESS = 700.0  # nats per token: exp of more is infinite
+HOPELESS = 700.0  # nats per prediction: exp of more is infinite
 EXACT_SPLITS = ("val", "test")  # the dataloaders of the exact evaluation, in this order
 SPLITS = ("valid", "test")  # the same, as the data calls them
 
 
-class SequenceTask(lightning.LightningModule):
+class Task(lightning.LightningModule):
     """A model, what it is asked, and the numbers that come out.
 
-    The recurrent state lives here: Lightning 2 has no hook for truncated back-propagation through time.
+    Subclasses give `_step` and `evaluate`, and metrics with `compute`, `reset`, `mean_loss` and `monitored` names.
+
+    Args:
+        metrics: for each of train, val and test.
     """
 
     inherits: tuple[str, ...] = ()  # config groups taken from the run that init_from names
+    headline = "test/ppl"  # the number that a sweep minimises
 
-    def __init__(
-        self,
-        model: nn.Module,
-        objective: CausalLM,
-        regularizer: NoRegularizer,
-        unknown_id: int | None,
-    ):
+    def __init__(self, model: nn.Module, metrics: dict[str, Any]):
         super().__init__()
-        # An nn.Module with `output_embedding` and `detach`: see lit_seqlm/README.md.
         self.model: Any = model
-        self.objective, self.regularizer = objective, regularizer
-        self.metrics = nn.ModuleDict(
-            {f"{stage}_metric": Perplexity(unknown_id) for stage in ("train", "val", "test")}
-        )
+        self.metrics = nn.ModuleDict({f"{stage}_metric": m for stage, m in metrics.items()})
         self.states: dict[str, Any] = {}
         self.num_tokens, self.clock = 0, Stopwatch()  # of training alone
-        self.card: dict[
-            str, Any
-        ] = {}  # how the numbers were made, where that takes more than a config
+        # How the numbers were made, where that takes more than a config.
+        self.card: dict[str, Any] = {}
 
-    def forward(self, tokens_BT: Tensor, state: Any = None) -> Any:
-        return self.model(tokens_BT, state)
+    def begin(self, origin: dict[str, Any], tokenizer: Any, what: str) -> None:
+        """Take the weights of another run's checkpoint; `what` is how the user named it."""
+        load_weights(self.model, origin, tokenizer, what)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._step(batch, "val")
@@ -73,33 +59,17 @@ class SequenceTask(lightning.LightningModule):
         for split in EXACT_SPLITS:
             self.log_dict(self._collect(split))
 
-    def evaluate(self, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
-        """Score validation and test exactly: batch 1, state carried, nothing reset, every prediction counted once."""
-        check_context(self.model, datamodule)
+    def _step(self, batch: Batch, stage: str) -> tuple[Any, Loss]:
+        raise NotImplementedError
+
+    def _test(self, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
+        """Validation and test, each read whole and in order; their numbers, named ``val/...`` and ``test/...``."""
         loaders = [datamodule.exact_dataloader(split) for split in SPLITS]
         trainer.test(self, dataloaders=loaders, verbose=False)
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        for stage, split in zip(EXACT_SPLITS, SPLITS, strict=True):
-            values = {"nll": math.nan, "tokens": 0.0} | {
-                name.removeprefix(f"{stage}/"): value for name, value in metrics.items()
-            }
-            metrics.update(exact_numbers(values["nll"], values["tokens"], stage, split, datamodule))
-        return metrics
+        return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
-    def _forward(self, batch: Batch, stage: str) -> tuple[Any, Loss]:
-        state = self.states.get(stage) if batch.continues else None
-        output = self.model(batch.tokens_BT, state)
-        self.states[stage] = None if output.state is None else self.model.detach(output.state)
-        return output, self.objective(output, self.model.output_embedding, batch, self.regularizer)
-
-    def _step(self, batch: Batch, stage: str) -> tuple[Any, Loss]:
-        output, loss = self._forward(batch, stage)
-        self._metric(stage).update(loss.clean_nll_N, loss.targets_N)
-        self.num_tokens += loss.count if stage == "train" else 0
-        return output, loss
-
-    def _metric(self, stage: str) -> Perplexity:
-        return self.metrics[f"{stage}_metric"]  # type: ignore[return-value]
+    def _metric(self, stage: str) -> Any:
+        return self.metrics[f"{stage}_metric"]
 
     def _collect(self, stage: str) -> dict[str, Tensor]:
         metric = self._metric(stage)
@@ -129,10 +99,23 @@ class SequenceTask(lightning.LightningModule):
 
     def check_finite(self) -> None:
         """Raise DivergedError if the epoch's mean loss so far is no number, or one whose perplexity is none."""
-        metric = self._metric("train")
-        mean = float(metric.nll_sum / metric.count.clamp(min=1))
+        mean = self._metric("train").mean_loss()
         if not mean < HOPELESS:
             raise DivergedError(
                 f"the loss is {mean:.3g} nats per token at step {self.global_step}: training diverged. Try a smaller "
                 "optimizer.lr or trainer.gradient_clip_val; checkpoints hold the last finite weights."
             )
+
+
+def known_metric(monitor: str, metric: Any) -> str:
+    """The name itself, if it is one of a validation's numbers.
+
+    Raises:
+        UserError: with the nearest name.
+    """
+    names = [f"val/{name}" for name in metric.monitored]
+    if monitor not in names:
+        raise UserError(
+            f"monitor={monitor}: there is no such number. {did_you_mean(monitor, names)}"
+        )
+    return monitor

@@ -17,7 +17,7 @@ def check_context(model: Any, datamodule: Any) -> None:
     was_training, device = model.training, next(model.parameters()).device
     state = model.eval()(torch.zeros(1, 2, dtype=torch.long, device=device), None).state
     model.train(was_training)
-    if state is None and datamodule.eval_stride is None:
+    if state is None and datamodule.needs_state:
         raise UserError(
             "this model carries no state from one segment to the next. Say data.eval_stride=N, to score windows of "
             "data.eval_seq_len tokens that move on by N."

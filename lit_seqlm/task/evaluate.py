@@ -19,7 +19,7 @@ from lit_seqlm.data.batch import Batch
 from lit_seqlm.model.layers.margin import select
 from lit_seqlm.objective.causal_lm import CausalLM
 from lit_seqlm.regularizer.none import NoRegularizer
-from lit_seqlm.task.base import EXACT_SPLITS, SPLITS, SequenceTask
+from lit_seqlm.task.base import EXACT_SPLITS, SPLITS
 from lit_seqlm.task.context import check_context
 from lit_seqlm.task.keys import Keys
 from lit_seqlm.task.lessons import Lessons
@@ -27,6 +27,7 @@ from lit_seqlm.task.progress import Progress
 from lit_seqlm.task.protocol import protocol
 from lit_seqlm.task.reading import Reading, check_new_words, read
 from lit_seqlm.task.report import Report
+from lit_seqlm.task.sequence import SequenceTask
 from lit_seqlm.task.show import show
 from lit_seqlm.task.stream_pass import StreamPass, check_neighbours
 

@@ -1,6 +1,5 @@
 """Train a language model, keep the best weights by validation, score them exactly."""
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -8,31 +7,22 @@ import lightning
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lit_seqlm.callbacks.checkpoints import RunCheckpoint
 from lit_seqlm.data.batch import Batch
-from lit_seqlm.errors import UserError
-from lit_seqlm.metrics.perplexity import known_metric
 from lit_seqlm.objective.causal_lm import CausalLM
-from lit_seqlm.optim.ntasgd import NTASGD
 from lit_seqlm.optim.schedule import Schedule
 from lit_seqlm.penalty.none import NoPenalty
 from lit_seqlm.regularizer.none import NoRegularizer
-from lit_seqlm.task.base import SequenceTask, log
 from lit_seqlm.task.context import check_context
-from lit_seqlm.task.stopwatch import Stopwatch
+from lit_seqlm.task.sequence import SequenceTask
+from lit_seqlm.task.training import Training
 
-CHECK_EVERY = 10  # steps between looks at whether the loss is still finite
 
-
-class Pretrain(SequenceTask):
-    """Language-model training with carried state, scaled segments, weight averaging and exact resume.
+class Pretrain(Training, SequenceTask):
+    """Language-model training: causal with carried state, or masked.
 
     Args:
-        optimizer: called with the parameters.
-        scheduler: when and how the learning rate moves.
-        monitor: which validation number picks the best weights; lower is better.
-        validate_first: the weights it starts from are the first candidates for the best, as in the
-            fine-tuning rounds of Merity et al. 2018.
+        optimizer, scheduler, monitor, validate_first: see `Training.learns`.
+        penalty: a cost on activations.
     """
 
     def __init__(
@@ -47,104 +37,17 @@ class Pretrain(SequenceTask):
         monitor: str,
         validate_first: bool,
     ):
-        super().__init__(model, objective, regularizer, unknown_id)
-        self.penalty, self.make_optimizer, self.scheduler = penalty, optimizer, scheduler
-        self.monitor, self.validate_first = known_metric(monitor), validate_first
-        self._resumed: dict[str, Any] = {}
-        self._lr_scale = 1.0
+        SequenceTask.__init__(self, model, objective, regularizer, unknown_id)
+        self.penalty = penalty
+        self.learns(optimizer, scheduler, monitor, validate_first)
 
-    def run(
-        self, trainer: lightning.Trainer, datamodule: Any, last: str | None
-    ) -> dict[str, float]:
-        """Train from the beginning or from `last`, then evaluate the best weights."""
-        best = trainer.checkpoint_callback
-        if not isinstance(best, RunCheckpoint):
-            raise UserError("callbacks= keeps no best weights to evaluate. Say callbacks=default.")
+    def evaluate(self, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
+        return SequenceTask.evaluate(self, trainer, datamodule)
+
+    def prepare(self, trainer: lightning.Trainer, datamodule: Any) -> None:
         check_context(self.model, datamodule)
-        if self.validate_first and last is None:
-            trainer.validate(self, datamodule=datamodule, verbose=False)
-            log.info("the weights it starts from: %s %.4f", self.monitor, best.best_value)
-        safely = True if last else None
-        trainer.fit(self, datamodule=datamodule, ckpt_path=last, weights_only=safely)
-        self.clock.stop()
-        best.restore(self)
-        log.info("scoring the best weights, %s %.4f", self.monitor, best.best_value)
-        selection = {f"best/{self.monitor.replace('/', '_')}": best.best_value}
-        return {**self.evaluate(trainer, datamodule), **selection}
-
-    def configure_optimizers(self) -> Optimizer:
-        try:
-            optimizer = self.make_optimizer(self.parameters())
-        except ValueError as error:  # torch's own words: "Invalid learning rate: -1"
-            raise UserError(f"optimizer: {error}") from error
-        self.scheduler.start(optimizer)  # and stepped here: Lightning skips an epoch resumed midway
-        return optimizer
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.regularizer.set_step(self.global_step)
         output, loss = self._step(batch, "train")
-        if batch_idx % CHECK_EVERY == 0:
-            self.check_finite()
         return loss.mean + self.penalty(output)
-
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Any,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """One step at the learning rate that the segment's length asks for; gradients are clipped before."""
-        rates = [group["lr"] for group in optimizer.param_groups]
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * self._lr_scale
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-        self.scheduler.after_step()
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        self._lr_scale = batch.lr_scale
-
-    def on_train_start(self) -> None:
-        self.clock = Stopwatch()  # what was validated before is no training
-        self.clock.start()
-        if self._resumed:
-            self.restore(self._resumed)
-            self.scheduler.load_state_dict(self._resumed["schedule"])
-            self._resumed = {}
-
-    def on_train_epoch_end(self) -> None:
-        self.check_finite()
-        self.log_dict(self._collect("train"))
-        self.scheduler.after_epoch(float(self.trainer.callback_metrics.get(self.monitor, math.nan)))
-
-    def on_validation_start(self) -> None:
-        self.clock.stop()
-        self._swap_average()
-
-    def on_validation_epoch_end(self) -> None:
-        values = self._collect("val")
-        self.log_dict(values)
-        optimizer = self._averaging_optimizer()
-        if optimizer is not None and optimizer.observe(float(values[self.monitor])):
-            log.info("epoch %d: averaging begins (NT-ASGD)", self.current_epoch + 1)
-
-    def on_validation_end(self) -> None:
-        self._swap_average()
-        self.clock.start()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["sequence"] = {**self.unfinished(), "schedule": self.scheduler.state_dict()}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._resumed = checkpoint["sequence"]
-
-    def _averaging_optimizer(self) -> NTASGD | None:
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        return optimizer if isinstance(optimizer, NTASGD) else None
-
-    def _swap_average(self) -> None:
-        optimizer = self._averaging_optimizer()
-        if optimizer is not None:
-            optimizer.swap_average()

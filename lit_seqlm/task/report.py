@@ -15,7 +15,6 @@ from lit_seqlm.cache.record import Record
 from lit_seqlm.metrics.bootstrap import Interval, blocks, documents, paired_bootstrap
 from lit_seqlm.metrics.perplexity import exp
 from lit_seqlm.results import finite
-from lit_seqlm.task.exact import exact_numbers
 from lit_seqlm.task.reading import Reading
 
 SAMPLES = 1000  # of the bootstrap
@@ -72,9 +71,8 @@ class Report:
         values |= self._perplexities(nlls[list(nlls)[-1]], record.words_N, reading.novelty_N[1:])
         self.metrics |= {f"{stage}/{name}": value for name, value in values.items()}
         nll, scored = values["nll"], values["tokens"]
-        self.metrics |= exact_numbers(
-            nll, scored, stage, reading.split, datamodule, reading.new_words
-        )
+        exact = datamodule.exact_numbers(reading.split, nll, scored, reading.new_words)
+        self.metrics |= {f"{stage}/{name}": value for name, value in exact.items()}
 
     def _ways(self, chosen: dict[str, int]) -> Iterator[tuple[str, dict[str, int]]]:
         """Each memory alone beside the static model, then all of them."""

@@ -1,0 +1,1 @@
+"""What RDKit is asked: canonical SMILES, composition, scaffolds, fingerprints; and rows of files."""

@@ -1,0 +1,96 @@
+"""Molecules on disk, spread by their hash: equal ones lie in one partition, and its order is random.
+
+A molecule's hash is BLAKE2b of its canonical SMILES, 128 bits. The first 64 choose the partition and
+the place in it, so that sorting each partition shuffles the whole corpus, the same for every order of
+the input. The other 64 choose between training and validation, so that no molecule ever changes sides.
+"""
+
+# N = molecules
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+NUM_PARTITIONS = 256
+KEY = np.dtype([("hash", "<u8"), ("side", "<u8"), ("order", "<u8"), ("size", "<u4")])
+MEMORY = 2**26  # bytes kept before they are written
+
+
+def keys_of(smiles: Sequence[str], orders: Sequence[int]) -> np.ndarray:
+    """One `KEY` a molecule: hash, side, place in the input, bytes of the string."""
+    keys_N = np.empty(len(smiles), dtype=KEY)
+    for row, one in enumerate(smiles):
+        text = one.encode()
+        digest = hashlib.blake2b(text, digest_size=16).digest()
+        keys_N[row] = (*struct.unpack("<QQ", digest), orders[row], len(text))
+    return keys_N
+
+
+def partition_of(keys_N: np.ndarray) -> np.ndarray:
+    """The first byte of the hash: partitions one after the other are in its order."""
+    return (keys_N["hash"] >> np.uint64(56)).astype(np.int64)
+
+
+class PartitionWriter:
+    """Appends to the partitions' files; opens one at a time, whatever their number.
+
+    Args:
+        folder: for two files a partition, ``000.keys`` and ``000.smiles``.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir(parents=True)
+        self._pending: dict[Path, bytearray] = {}
+        self._size = 0
+
+    def add(self, keys_N: np.ndarray, smiles: Sequence[str]) -> None:
+        """Molecules in the order of the input."""
+        partitions_N = partition_of(keys_N)
+        order_N = np.argsort(partitions_N, kind="stable")
+        begins = np.flatnonzero(np.diff(partitions_N[order_N], prepend=-1))
+        for rows in np.split(order_N, begins[1:]) if len(begins) else []:
+            keys, text = place(self.folder, int(partitions_N[rows[0]]))
+            self._append(keys, keys_N[rows].tobytes())
+            self._append(text, "".join([smiles[row] for row in rows]).encode())
+        if self._size > MEMORY:
+            self.flush()
+
+    def flush(self) -> None:
+        for path, content in self._pending.items():
+            with path.open("ab") as file:
+                file.write(content)
+        self._pending, self._size = {}, 0
+
+    def _append(self, path: Path, content: bytes) -> None:
+        self._pending.setdefault(path, bytearray()).extend(content)
+        self._size += len(content)
+
+
+def place(folder: Path, partition: int) -> tuple[Path, Path]:
+    """Its keys and its strings."""
+    return folder / f"{partition:03d}.keys", folder / f"{partition:03d}.smiles"
+
+
+def read_partition(folder: Path, partition: int) -> tuple[np.ndarray, list[str]]:
+    """Keys and strings of one partition, in the order in which they were written."""
+    keys, text = place(folder, partition)
+    if not keys.exists():
+        return np.empty(0, dtype=KEY), []
+    keys_N = np.fromfile(keys, dtype=KEY)
+    content = text.read_bytes().decode("ascii")
+    ends = np.cumsum(keys_N["size"], dtype=np.int64).tolist()
+    return keys_N, [
+        content[end - size : end] for end, size in zip(ends, keys_N["size"].tolist(), strict=True)
+    ]
+
+
+def write_partition(
+    folder: Path, partition: int, keys_N: np.ndarray, smiles: Sequence[str]
+) -> None:
+    keys, text = place(folder, partition)
+    keys_N.tofile(keys)
+    text.write_text("".join(smiles), encoding="ascii")

@@ -1,0 +1,99 @@
+"""Sequences with labels: what a source gives for each split."""
+
+# N = sequences, K = targets, C = covariates
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from lit_seqlm.data.targets import Target
+
+log = logging.getLogger(__name__)
+
+SHOWN = 3  # dropped rows named in the log
+
+
+class Dropped(NamedTuple):
+    """A row of the file that is not used: its number, from 1 below the heading, and why."""
+
+    row: int
+    reason: str
+
+
+@dataclass
+class PropertyTable:
+    """The usable rows of one split.
+
+    Attributes:
+        sequences: in the form that the tokenizer reads.
+        written: the same as the file has them.
+        labels_NK: float64 in the targets' units, NaN where missing.
+        covariates_NC: float64, what labels may be residualised on.
+        rows_N: int64, each one's row in the file, from 1 below the heading.
+        dropped: the rows that are not among them.
+    """
+
+    sequences: list[str]
+    written: list[str]
+    labels_NK: np.ndarray
+    covariates_NC: np.ndarray
+    rows_N: np.ndarray
+    dropped: list[Dropped] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def select(self, places: np.ndarray, dropped: Iterable[Dropped] = ()) -> "PropertyTable":
+        """Some of its rows, in the order given, and those more that were dropped."""
+        return PropertyTable(
+            [self.sequences[place] for place in places],
+            [self.written[place] for place in places],
+            self.labels_NK[places],
+            self.covariates_NC[places],
+            self.rows_N[places],
+            [*self.dropped, *dropped],
+        )
+
+    def without(self, reasons: dict[int, str]) -> "PropertyTable":
+        """Without the places given, each dropped for its reason."""
+        dropped = [Dropped(int(self.rows_N[place]), why) for place, why in reasons.items()]
+        kept = np.setdiff1d(np.arange(len(self)), np.fromiter(reasons, np.int64, len(reasons)))
+        return self.select(kept, dropped)
+
+
+class PropertySource(Protocol):
+    """Three splits of sequences with labels; a wrong copy of a published set is refused at `fetch`.
+
+    Attributes:
+        name: as the user says it: ``data=qm8``.
+        kind: ``regression``, or ``classification`` with labels 0 and 1.
+        covariates: what each column of the covariates counts.
+    """
+
+    name: str
+    kind: str
+    targets: list[Target]
+    covariates: tuple[str, ...]
+
+    def digest(self) -> str:
+        """Empty where name and options alone say which data it is."""
+
+    def fetch(self) -> None: ...
+
+    def table(self, split: str, tokenizer: Any) -> PropertyTable:
+        """A split in the form that this tokenizer reads."""
+
+    def variant(self, sequence: str, seed: int) -> str:
+        """Another way to write the same sequence, where there is one."""
+
+
+def report_dropped(where: str, dropped: list[Dropped]) -> None:
+    """One line in the log: how many rows, and the first few with their reasons."""
+    if dropped:
+        first = "; ".join(f"row {row}: {reason}" for row, reason in sorted(dropped)[:SHOWN])
+        more = "; ..." if len(dropped) > SHOWN else ""
+        rows = "row is" if len(dropped) == 1 else "rows are"
+        log.warning("%s: %d %s left out (%s%s)", where, len(dropped), rows, first, more)

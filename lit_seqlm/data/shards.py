@@ -1,0 +1,192 @@
+"""Reading a prepared corpus: each molecule once an epoch, over any number of readers, from any place on."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lit_seqlm.errors import UserError
+
+MANIFEST, VOCABULARY = "manifest.json", "vocabulary.txt"
+FORMAT = 1  # raised when an older reader would misread
+
+
+class ShardSource:
+    """The folder that `experiments/prepare_corpus.py` wrote.
+
+    Args:
+        folder: with its ``manifest.json``.
+
+    Raises:
+        UserError: if it is no such folder, or if files of it are missing.
+    """
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+        self.name = self.folder.name
+        try:
+            self.manifest: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text("utf-8"))
+        except (OSError, json.JSONDecodeError):
+            raise UserError(
+                f"{folder} is no prepared corpus: it has no readable {MANIFEST}. Make one with "
+                "python experiments/prepare_corpus.py INPUT --output FOLDER."
+            ) from None
+        if self.manifest.get("format") != FORMAT:
+            raise UserError(
+                f"{folder} has format {self.manifest.get('format')}, this program reads {FORMAT}. "
+                "Prepare the corpus again."
+            )
+        self._check_files()
+
+    @property
+    def vocabulary(self) -> str:
+        """The file of the tokens, for `SmilesTokenizer`."""
+        return str(self.folder / VOCABULARY)
+
+    @property
+    def isomeric(self) -> bool:
+        return self.manifest["canonical"]["isomeric"]
+
+    def digest(self) -> str:
+        """Of all files: tells this corpus from another in a folder of the same name."""
+        files = json.dumps(self.manifest["files"], sort_keys=True)
+        return hashlib.sha256(files.encode()).hexdigest()[:16]
+
+    def num_molecules(self, split: str) -> int:
+        return self._split(split)["molecules"]
+
+    def num_tokens(self, split: str) -> int:
+        """With begin and end of each molecule."""
+        return self._split(split)["tokens"]
+
+    def open(self, split: str, seed: int, epoch: int, rank: int, world_size: int) -> "ShardStream":
+        """One reader's part of an epoch.
+
+        Args:
+            seed: of the order, with the epoch; validation keeps the order of its file.
+            rank, world_size: which of how many readers this is. With several loading processes a
+                device, each of them is a reader.
+        """
+        if not 0 <= rank < world_size:
+            raise UserError(f"reader {rank} of {world_size}: count from 0.")
+        blocks = _Blocks(self._split(split)["molecules"], self.manifest)
+        order = blocks.order(seed, epoch) if split == "train" else np.arange(blocks.count)
+        return ShardStream(
+            self.folder / split,
+            order[rank::world_size],
+            blocks,
+            {"split": split, "seed": seed, "epoch": epoch, "rank": rank, "world_size": world_size},
+        )
+
+    def _check_files(self) -> None:
+        """A copy that broke off has a file too few, or a short one."""
+        for name, said in self.manifest["files"].items():
+            path = self.folder / name
+            size = path.stat().st_size if path.is_file() else None
+            if size != said["bytes"]:
+                has = "is missing" if size is None else f"has {size:,} bytes"
+                raise UserError(
+                    f"{path} {has}, it should have {said['bytes']:,}. Copy the folder again, whole."
+                )
+
+    def _split(self, split: str) -> dict[str, Any]:
+        if split not in self.manifest["splits"]:
+            raise UserError(f"{self.folder} has no {split!r}. It has train and valid.")
+        return self.manifest["splits"][split]
+
+
+class _Blocks:
+    """Molecules lie in blocks of one size, blocks in files of one size; the last of each may be shorter."""
+
+    def __init__(self, num_molecules: int, manifest: dict[str, Any]):
+        self.num_molecules, self.size = num_molecules, manifest["block"]
+        self.count = -(-num_molecules // self.size)
+        self.per_file = max(1, manifest["shard_molecules"] // self.size)
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """Files in random order, and the blocks of each: what is read together lies together."""
+        rng = np.random.default_rng([seed, epoch])
+        firsts = rng.permutation(np.arange(0, self.count, self.per_file))
+        parts = [
+            first + rng.permutation(min(self.per_file, self.count - first)) for first in firsts
+        ]
+        return np.concatenate([np.empty(0, np.int64), *parts])
+
+    def num_in(self, blocks: np.ndarray) -> int:
+        """Molecules of some blocks."""
+        num_short = self.count * self.size - self.num_molecules
+        return len(blocks) * self.size - (num_short if self.count - 1 in blocks else 0)
+
+
+class ShardStream(Iterator[np.ndarray]):
+    """One reader's molecules of one epoch: uint16 ids of each, begin and end included.
+
+    A block is read at once and its molecules are shuffled by (seed, epoch, block), so memory is that
+    of one block, and the place in an epoch is two numbers. Readers get blocks in turn, so that their
+    numbers of molecules differ by one block at most.
+
+    Args:
+        folder: the litdata dataset of a split.
+        order: this reader's blocks.
+        identity: what the order depends on; kept beside the place.
+    """
+
+    def __init__(self, folder: Path, order: np.ndarray, blocks: _Blocks, identity: dict[str, Any]):
+        self.folder, self.order, self.identity = folder, order, identity
+        self.num_molecules = blocks.num_in(order)
+        self.block, self.offset = 0, 0  # the next molecule to hand out: block of `order`, and in it
+        self._molecules: list[np.ndarray] = []
+        self._shards: Any = None
+
+    def __len__(self) -> int:
+        """Molecules of the whole epoch, those handed out included."""
+        return self.num_molecules
+
+    def __next__(self) -> np.ndarray:
+        if not self._molecules:
+            if self.block >= len(self.order):
+                raise StopIteration
+            self._molecules = self._read(int(self.order[self.block]))
+        molecule = self._molecules[self.offset]
+        self.offset += 1
+        if self.offset == len(self._molecules):
+            self.block, self.offset, self._molecules = self.block + 1, 0, []
+        return molecule
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands; a stream that loads it goes on with the very next molecule."""
+        return {**self.identity, "block": self.block, "offset": self.offset}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raise UserError for the place in another stream: another seed, epoch or number of readers."""
+        for key, value in self.identity.items():
+            if state.get(key) != value:
+                raise UserError(
+                    f"this place in the corpus belongs to {key}={state.get(key)}, the run has {key}={value}. "
+                    "Continue with as many devices and loading processes, and the same seed."
+                )
+        self.block, self.offset, self._molecules = state["block"], state["offset"], []
+
+    def _read(self, block: int) -> list[np.ndarray]:
+        if self._shards is None:
+            self._shards = _open_shards(self.folder)
+        lengths_N, ids = self._shards[block]
+        molecules = np.split(ids, np.cumsum(lengths_N[:-1], dtype=np.int64))
+        if self.identity["split"] != "train":
+            return molecules
+        rng = np.random.default_rng([self.identity["seed"], self.identity["epoch"], block])
+        return [molecules[row] for row in rng.permutation(len(molecules))]
+
+
+def _open_shards(folder: Path) -> Any:
+    try:
+        from litdata.streaming import Cache
+    except ImportError:
+        raise UserError(
+            "reading shards needs litdata (pip install litdata); data=moses reads molecules "
+            "without it."
+        ) from None
+    return Cache(str(folder), chunk_size=1)  # the size is for writing only

@@ -1,0 +1,1 @@
+"""Heads: from a trunk's hidden states to predictions of whole sequences."""
