@@ -120,18 +120,21 @@ def resumable(folder: Path) -> Path | None:
     return None
 
 
-def load_weights(model: nn.Module, checkpoint: dict[str, Any], tokenizer: Any, what: str) -> None:
+def load_weights(
+    model: nn.Module, checkpoint: dict[str, Any], tokenizer: Any, what: str, only: str = ""
+) -> None:
     """Strictly load the weights of another run, whose vocabulary must be this one's.
 
     Args:
         what: begins the message if they do not fit, as the user named them.
+        only: the beginning of the names that are taken; all others stay as they are, on both sides.
 
     Raises:
         UserError: if the vocabulary or a tensor's name or shape differs.
     """
     check_vocabulary(checkpoint, tokenizer, what)
-    weights = model_weights(checkpoint)
-    own = model.state_dict()
+    weights = {k: v for k, v in model_weights(checkpoint).items() if k.startswith(only)}
+    own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(only)}
     wrong = [name for name in own if name in weights and own[name].shape != weights[name].shape]
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unexpected or wrong:
@@ -148,7 +151,7 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any], tokenizer: Any, w
             f"{what}: the weights do not fit this model; the checkpoint {'; '.join(parts)}. "
             "Give the model options of that run (its .hydra/config.yaml has them)."
         )
-    model.load_state_dict(weights, strict=True)
+    model.load_state_dict(weights, strict=not only)
 
 
 def check_vocabulary(checkpoint: dict[str, Any], tokenizer: Any, what: str) -> None:

@@ -33,11 +33,12 @@ from lit_seqlm.results import Result, finite
 log = logging.getLogger(__name__)
 
 PARTS = ("objective", "regularizer", "penalty", "cache", "head", "optimizer", "scheduler")
+FROM_DATA = ("unknown_id", "targets", "kind", "covariates")  # what a task may ask of the data
 INJECTED = {
     "model": {"vocab_size"},
     "data.tokenizer": {"vocabulary"},
     "head": {"hidden_size", "num_outputs"},
-    "task": {"model", "unknown_id", "targets", *PARTS},
+    "task": {"model", *FROM_DATA, *PARTS},
     "callbacks.checkpoint": {"config"},
 }
 
@@ -121,10 +122,12 @@ def _parts(cfg: DictConfig, data: Any) -> dict[str, Any]:
     """What the task is made of: what its constructor asks for."""
     wanted = accepted(cfg.task)
     parts: dict[str, Any] = {"model": build(cfg.model, vocab_size=len(data.tokenizer))}
-    if "unknown_id" in wanted:
-        parts["unknown_id"] = data.unknown_id
-    if "targets" in wanted:
-        parts["targets"] = data.targets
+    for name in [name for name in FROM_DATA if name in wanted]:
+        if not hasattr(data, name):
+            raise UserError(
+                f"task={type(data).__name__}: these data have no {name}. Choose labelled ones, such as data=qm8."
+            )
+        parts[name] = getattr(data, name)
     for group in [group for group in PARTS if group in wanted]:
         # A head's sizes are known to the task alone.
         parts[group] = partial(build, cfg.head) if group == "head" else build(cfg[group])

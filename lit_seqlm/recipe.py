@@ -37,9 +37,9 @@ def inherit(cfg: DictConfig, origin: dict[str, Any] | None, overrides: list[str]
     Raises:
         UserError: if the task or the recipe needs trained weights and there are none.
     """
-    groups = inherits(cfg)
+    groups, task = inherits(cfg), get_class(cfg.task._target_)
     if origin is None:
-        if groups or cfg.needs_weights:
+        if cfg.needs_weights or (groups and task.needs_origin):
             what = (
                 cfg.name
                 if cfg.needs_weights
@@ -74,9 +74,10 @@ def _chosen(group: str) -> bool:
 def _read_alike(cfg: DictConfig, theirs: dict[str, Any], keys: dict[str, str]) -> None:
     """Other text, read as the model's own; from where this machine keeps it."""
     for key in READING:
-        if not any(said.startswith((f"data.{key}", f"{key}@")) for said in keys):
+        both = key in cfg.data and key in theirs["data"]
+        if both and not any(said.startswith((f"data.{key}", f"{key}@")) for said in keys):
             cfg.data[key] = theirs["data"][key]
-    path, source = "data.source", cfg.data.source
+    path, source = "data.source", cfg.data.get("source")
     while source is not None:  # a restyled text is a source around a source
         if "data_dir" in source and f"{path}.data_dir" not in keys:
             source.data_dir = cfg.paths.data_dir

@@ -46,7 +46,7 @@ HERE = Path(__file__).resolve().parent
 PARTS = ("layer", "model", "batches", "tokens", "embed")
 PEERS = {"pytorch-fast-transformers": "fast_transformers", "transformers": "transformers"}
 PRELOAD = [
-    "torch", "rich.progress", "hydra", "lit_seqlm.config", "lit_seqlm.model.encoder",
+    "torch", "torch._dynamo", "rich.progress", "hydra", "lit_seqlm.config", "lit_seqlm.model.encoder",
     "transformers.models.bert.modeling_bert", "fast_transformers.builders",
 ]  # fmt: skip
 XL, SMALL, TINY = "linear_encoder", "linear_encoder_cpu", "linear_encoder_smoke"

@@ -61,13 +61,16 @@ class History(Checkpoint):
             ",".join(str(row.get(c, "")) for c in columns) for row in self.rows
         ]
         write_atomically(self.path, "\n".join(lines) + "\n")
-        train_ppl, val_ppl = metrics.get("train/ppl"), metrics.get("val/ppl")
+        told = [
+            f"{words} {f'{metrics[name]:.4g}' if name in metrics else '-'}"
+            for name, words in pl_module.told.items()
+            if name in metrics or name.endswith(("loss", "ppl"))
+        ]
         log.info(
-            "epoch %d/%s: train ppl %s, val ppl %s, lr %.4g, %.0f s",
+            "epoch %d/%s: %s, lr %.4g, %.0f s",
             trainer.current_epoch + 1,
             trainer.max_epochs,
-            f"{train_ppl:.2f}" if train_ppl else "-",
-            f"{val_ppl:.2f}" if val_ppl else "-",
+            ", ".join(told),
             self._rate,
             time.monotonic() - self._started,
         )

@@ -1,12 +1,11 @@
-"""Canonical SMILES and atom counts of many molecules, made once and kept on disk."""
+"""Canonical SMILES, atom counts and scaffolds of many molecules, made once and kept on disk."""
 
 # N = molecules, C = covariates
 
-import hashlib
-import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -14,10 +13,13 @@ from rich.progress import track
 
 from lit_seqlm.data.chemistry.canonical import canonicalize, version
 from lit_seqlm.data.chemistry.composition import ELEMENTS, composition
-from lit_seqlm.errors import UserError
+from lit_seqlm.data.chemistry.scaffold import stereo_free
+from lit_seqlm.data.kept import Kept, packed, unpacked
 
 KEPT_FROM = 2_000  # molecules from which a file is worth while: some seconds of work
-SEPARATOR = "\n"  # no SMILES and no reason has one
+STEREO_OR_ISOTOPE = re.compile(r"[@/\\]|\[\d")
+
+Thing = TypeVar("Thing")
 
 
 @dataclass
@@ -40,36 +42,56 @@ def molecule_forms(
 ) -> MoleculeForms:
     """Canonicalise all strings, or read what an earlier call made of the very same ones.
 
-    The file's name is a digest of the strings, of `isomeric` and of RDKit's version, so nothing
-    stale is read; it appears whole or not at all.
-
     Args:
-        cache_dir: where to keep the result; null: nowhere.
+        cache_dir: where to keep the result, with RDKit's version in its name; null: nowhere.
         what: the label of the progress bar.
     """
-    if cache_dir is None or len(written) < KEPT_FROM:
-        return _make(written, isomeric, what)
-    place = Path(cache_dir) / f"molecules-{_key(written, isomeric)}.npz"
-    if place.exists():
-        return _read(place)
+    kept = _kept(cache_dir, "molecules", written, str(isomeric))
+    found = kept.read()
+    if found is not None:
+        smiles, reasons = unpacked(found["smiles"]), unpacked(found["reasons"])
+        return MoleculeForms(smiles, reasons, found["counts_NC"].astype(np.float64))
     forms = _make(written, isomeric, what)
-    _write(place, forms)
+    kept.write(
+        {
+            "smiles": packed(forms.smiles),
+            "reasons": packed(forms.reasons),
+            "counts_NC": forms.counts_NC.astype(np.int32),
+        }
+    )
     return forms
+
+
+def each(
+    smiles: Sequence[str], function: Callable[[str], str], cache_dir: str | None, what: str
+) -> list[str]:
+    """A string for each molecule, such as its scaffold; kept like `molecule_forms`."""
+    kept = _kept(cache_dir, function.__name__, smiles, "")
+    found = kept.read()
+    if found is not None:
+        return unpacked(found["strings"])
+    strings = list(map(function, watched(smiles, f"{what}: {function.__name__}", len(smiles))))
+    kept.write({"strings": packed(strings)})
+    return strings
+
+
+def without_stereo(smiles: str) -> str:
+    """`stereo_free` of a canonical SMILES, which is the same one where there is nothing to lose."""
+    return stereo_free(smiles) if STEREO_OR_ISOTOPE.search(smiles) else smiles
+
+
+def watched(things: Iterable[Thing], label: str, total: int) -> Iterator[Thing]:
+    """The same things, under a progress bar where there is a terminal."""
+    console = Console(stderr=True)
+    yield from track(
+        things, label, total, console=console, transient=True, disable=not console.is_terminal
+    )
 
 
 def _make(written: Sequence[str], isomeric: bool, what: str) -> MoleculeForms:
     smiles, reasons = [], []
     counts_NC = np.zeros((len(written), len(ELEMENTS)))
-    console = Console(stderr=True)
-    rows = track(
-        enumerate(written),
-        f"{what}: canonical SMILES",
-        total=len(written),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    for row, one in rows:
+    for row, one in enumerate(watched(written, f"{what}: canonical SMILES", len(written))):
         found = canonicalize(one, isomeric)
         smiles.append(found.smiles or "")
         reasons.append(found.reason)
@@ -78,35 +100,6 @@ def _make(written: Sequence[str], isomeric: bool, what: str) -> MoleculeForms:
     return MoleculeForms(smiles, reasons, counts_NC)
 
 
-def _key(written: Sequence[str], isomeric: bool) -> str:
-    digest = hashlib.sha256(f"{version()} {isomeric}\n".encode())
-    for one in written:
-        digest.update(one.encode() + b"\n")
-    return digest.hexdigest()[:16]
-
-
-def _read(place: Path) -> MoleculeForms:
-    with np.load(place) as kept:
-        smiles, reasons = (
-            kept[name].tobytes().decode().split(SEPARATOR) for name in ("smiles", "reasons")
-        )
-        return MoleculeForms(smiles, reasons, kept["counts_NC"].astype(np.float64))
-
-
-def _write(place: Path, forms: MoleculeForms) -> None:
-    partial = place.with_name(f".{place.stem}.{os.getpid()}.npz")
-    smiles, reasons = (
-        np.frombuffer(SEPARATOR.join(texts).encode(), np.uint8)
-        for texts in (forms.smiles, forms.reasons)
-    )
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        counts_NC = forms.counts_NC.astype(np.int32)
-        np.savez_compressed(partial, counts_NC=counts_NC, smiles=smiles, reasons=reasons)
-        partial.replace(place)
-    except OSError as error:
-        raise UserError(
-            f"{place.parent} cannot be written ({error.strerror}). Choose another paths.cache_dir."
-        ) from None
-    finally:
-        partial.unlink(missing_ok=True)
+def _kept(cache_dir: str | None, kind: str, strings: Sequence[str], option: str) -> Kept:
+    worth = cache_dir if len(strings) >= KEPT_FROM else None
+    return Kept(worth, kind, [version(), option, *strings])

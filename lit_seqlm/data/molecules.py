@@ -9,10 +9,11 @@ import numpy as np
 
 from lit_seqlm.data.chemistry.composition import ELEMENTS
 from lit_seqlm.data.chemistry.enumeration import random_smiles
-from lit_seqlm.data.chemistry.scaffold import murcko_scaffold, stereo_free
+from lit_seqlm.data.chemistry.fingerprint import fingerprints
+from lit_seqlm.data.chemistry.scaffold import murcko_scaffold
 from lit_seqlm.data.corpus import SPLITS
 from lit_seqlm.data.label_rows import LabelRows
-from lit_seqlm.data.molecule_forms import MoleculeForms, molecule_forms
+from lit_seqlm.data.molecule_forms import MoleculeForms, each, molecule_forms, without_stereo
 from lit_seqlm.data.property_source import Dropped, PropertyTable
 from lit_seqlm.data.splits import (
     Fractions,
@@ -87,6 +88,20 @@ class Molecules:
         """The same molecule written from another atom on."""
         return random_smiles(sequence, seed)
 
+    def identities(self, written: list[str], merged: bool) -> list[str]:
+        """A key that two rows share if they are the same molecule; `merged` overlooks stereo."""
+        what = f"data={self.name}"
+        found = molecule_forms(written, True, self.cache_dir, what).smiles
+        return each(found, without_stereo, self.cache_dir, what) if merged else found
+
+    def groups(self, sequences: list[str]) -> list[str]:
+        """Murcko scaffolds; empty for a molecule without rings."""
+        return each(sequences, murcko_scaffold, self.cache_dir, f"data={self.name}")
+
+    def fingerprints(self, sequences: list[str]) -> np.ndarray:
+        """ECFP4 counts, uint8 (N, 2048)."""
+        return fingerprints(sequences)
+
     def _ready(self, isomeric: bool) -> tuple[LabelRows, MoleculeForms]:
         if self._rows is None:
             self._rows = self.read()
@@ -114,8 +129,9 @@ class Molecules:
         return splits
 
     def _by_scaffold(self, smiles: list[str]) -> dict[str, np.ndarray]:
-        scaffolds = [murcko_scaffold(one) for one in smiles]
+        scaffolds = self.groups(smiles)
         if self.split == "scaffold_strict":
             return scaffold_strict(scaffolds, self.fractions)
-        groups = [found or stereo_free(one) for found, one in zip(scaffolds, smiles, strict=True)]
+        itself = each(smiles, without_stereo, self.cache_dir, f"data={self.name}")
+        groups = [found or own for found, own in zip(scaffolds, itself, strict=True)]
         return scaffold_balanced(groups, self.fractions, self.split_seed)

@@ -70,6 +70,7 @@ class PropertyData(lightning.LightningDataModule):
         for key, size in sizes.items():
             at_least_one(key, size)
         self.source, self.tokenizer, self.kind = source, tokenizer, source.kind
+        self.covariates = source.covariates
         self.columns = choose(source.targets, target, f"data={source.name}")
         self.targets: list[Target] = [source.targets[column] for column in self.columns]
         self.batching, self.batch_size, self.token_budget = batching, batch_size, token_budget

@@ -89,6 +89,15 @@ class PropertySource(Protocol):
     def variant(self, sequence: str, seed: int) -> str:
         """Another way to write the same sequence, where there is one."""
 
+    def identities(self, written: list[str], merged: bool) -> list[str]:
+        """A key that two rows share if they are the same thing; `merged` overlooks finer marks."""
+
+    def groups(self, sequences: list[str]) -> list[str]:
+        """What near relatives share, such as a scaffold; empty for a sequence that has none."""
+
+    def fingerprints(self, sequences: list[str]) -> np.ndarray:
+        """Counts of local patterns (N, F), as the field's usual baselines read them."""
+
 
 def report_dropped(where: str, dropped: list[Dropped]) -> None:
     """One line in the log: how many rows, and the first few with their reasons."""

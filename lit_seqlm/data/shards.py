@@ -126,7 +126,7 @@ class ShardStream(Iterator[np.ndarray]):
 
     A block is read at once and its molecules are shuffled by (seed, epoch, block), so memory is that
     of one block, and the place in an epoch is two numbers. Readers get blocks in turn, so that their
-    numbers of molecules differ by one block at most.
+    numbers of molecules differ by less than two blocks.
 
     Args:
         folder: the litdata dataset of a split.

@@ -13,7 +13,7 @@ from lit_seqlm.errors import UserError
 
 OFFICIAL, HUGGING_FACE = "official", "hf"
 FAMILIES = (OFFICIAL, HUGGING_FACE)
-PARTS = ("key", "query", "value")  # of our fused projection, in its order
+PARTS = ("query", "key", "value")  # of our fused projection, in its order
 LAYER = re.compile(r"^(?:blocks\.layers|molformer\.encoder\.layer)\.(\d+)\.")
 FREQUENCIES = "blocks.layers.{i}.attention.rotaryemb.inv_freq"
 HUGGING_FACE_PARTS = ("molformer.", "lm_head.", "classifier.")

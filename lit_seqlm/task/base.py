@@ -1,7 +1,7 @@
 """What all tasks share: one step for every stage, exact metrics, what an epoch stopped midway needs to go on."""
 
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning
 import torch
@@ -31,7 +31,9 @@ class Task(lightning.LightningModule):
     """
 
     inherits: tuple[str, ...] = ()  # config groups taken from the run that init_from names
+    needs_origin = True  # where it inherits anything: that it cannot do without
     headline = "test/ppl"  # the number that a sweep minimises
+    told: ClassVar = {"train/ppl": "train ppl", "val/ppl": "val ppl"}  # after each epoch
 
     def __init__(self, model: nn.Module, metrics: dict[str, Any]):
         super().__init__()

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# A bracket atom, an atom of two letters or one, a sign, a ring closure of two digits or one.
-PATTERN = r"\[[^\]]+]|Br?|Cl?|[NOSPFIbcnosp]|[().=#\-+\\/:~@?>*$]|%[0-9]{2}|[0-9]"
+# A bracket atom, an atom of two letters or one, a sign, a ring closure of two digits or one. No bracket
+# reaches over the end of a line, nor over the null sign that stands for one inside a string.
+PATTERN = r"\[[^\]\n\0]+]|Br?|Cl?|[NOSPFIbcnosp]|[().=#\-+\\/:~@?>*$]|%[0-9]{2}|[0-9]"
 CHUNK = 8_192  # molecules that are cut at once
 find = re.compile(PATTERN).findall
-# All molecules of a chunk at once, a newline after each: it is a token, and no bracket reaches over it.
-find_in_lines = re.compile(PATTERN.replace(r"[^\]]", r"[^\]\n]") + r"|\n").findall
+find_in_lines = re.compile(PATTERN + r"|\n").findall  # many molecules, a newline after each
 
 
 class Cut:

@@ -231,35 +231,60 @@ CONVENTIONS = {
 }
 
 
+def imported(family: str, state: dict[str, Tensor], folder: Path, words: str) -> Any:
+    if family == "official":
+        origin = lightning_file(folder / "N-Step-Checkpoint_3_30000.ckpt", state)
+    else:
+        origin = hugging_face_folder(folder / "hf", state)
+    import_weights(str(origin), words, folder / "out", "auto", seed=1)
+    return lit_seqlm.load(folder / "out")
+
+
+def hidden(model: Any, tokens: list[int]) -> np.ndarray:
+    with torch.inference_mode():
+        return model(torch.tensor([tokens])).hidden_BTD[0].double().numpy()
+
+
+SENTENCE = [0, 4, 5, 6, 9, 7, 10, 1]
+
+
 @pytest.mark.parametrize("family", ["official", "hf"])
-def test_an_imported_encoder_computes_what_its_family_does(
+def test_an_imported_encoder_computes_the_published_equations(
     family: str, tmp_path: Path, vocabulary: str
 ) -> None:
-    """Tiny norms and projections, so that the other family's conventions give other numbers."""
+    found = hidden(imported(family, weights(), tmp_path, vocabulary).model, SENTENCE)
+    expected = reference(weights(), SENTENCE, *CONVENTIONS[family])
+    assert np.abs(found - expected).max() < 1e-5
+    swapped = weights()
+    for end in ("weight", "bias"):
+        q, k = (f"blocks.layers.0.attention.{n}_projection.{end}" for n in ("query", "key"))
+        swapped[q], swapped[k] = swapped[k], swapped[q]
+    other = reference(swapped, SENTENCE, *CONVENTIONS[family])
+    assert np.abs(other - expected).max() > 1e-3, "the test can tell a query from a key"
+
+
+@pytest.mark.parametrize("family", ["official", "hf"])
+def test_an_imported_encoder_keeps_the_conventions_of_its_family(
+    family: str, tmp_path: Path, vocabulary: str
+) -> None:
+    """Tiny queries and norms, so that what guards a sum and what stands under a root are seen."""
     state = weights()
     for name in state:
-        if "norm" in name and name.endswith("weight"):
+        if "norm2" in name or "norm1" in name:
             state[name] = state[name] * 0.03
-        if "_projection" in name or name.endswith("norm1.bias") or name.endswith("norm2.bias"):
-            state[name] = state[name] * 0.02
-    state["tok_emb.weight"] *= 0.01
-    if family == "official":
-        origin = lightning_file(tmp_path / "N-Step-Checkpoint_3_30000.ckpt", state)
-    else:
-        origin = hugging_face_folder(tmp_path / "hf", state)
-    report = import_weights(str(origin), vocabulary, tmp_path / "out", "auto", seed=1)
-    model = lit_seqlm.load(tmp_path / "out").model
-    tokens = [0, 4, 5, 6, 9, 7, 10, 1]
-    with torch.inference_mode():
-        found = model(torch.tensor([tokens])).hidden_BTD[0].double().numpy()  # type: ignore[operator]
-    expected = reference(state, tokens, *CONVENTIONS[family])
-    scale = np.abs(expected).max()
+        if "query" in name:
+            state[name] = state[name] * 1e-6
+    loaded = imported(family, state, tmp_path, vocabulary)
+    found = hidden(loaded.model, SENTENCE)
+    expected = reference(state, SENTENCE, *CONVENTIONS[family])
     assert np.abs(found - expected).max() < 1e-5
-    other = reference(state, tokens, *CONVENTIONS["hf" if family == "official" else "official"])
-    assert np.abs(other - expected).max() > 1e-3 * scale, "the test can tell the families apart"
-    kept = {"official": (1e-5, "add", "both"), "hf": (1e-12, "clamp", "output")}[family]
-    said = report.conventions
-    assert (said["layer_norm_eps"], said["guard"], said["feed_forward_dropout"]) == kept
+    other = CONVENTIONS["hf" if family == "official" else "official"]
+    for changed_one in ((other[0], CONVENTIONS[family][1]), (CONVENTIONS[family][0], other[1])):
+        away = np.abs(reference(state, SENTENCE, *changed_one) - expected).max()
+        assert away > 1e-4, "the test can tell the families apart"
+    options = loaded.config["model"]
+    kept = {"official": ("both", 0.1), "hf": ("output", 0.2)}[family]
+    assert (options["feed_forward_dropout"], options["embedding_dropout"]) == kept
 
 
 def test_a_lightning_file_is_imported_and_can_be_started_from(

@@ -38,7 +38,7 @@ def scan(smiles: str) -> list[str]:
     tokens, place = [], 0
     while place < len(smiles):
         rest = smiles[place:]
-        if rest[0] == "[" and rest.find("]") > 1:
+        if rest[0] == "[" and rest.find("]") > 1 and "\n" not in rest[: rest.index("]")]:
             token = rest[: rest.index("]") + 1]
         elif rest[:2] in ("Br", "Cl"):
             token = rest[:2]
@@ -88,7 +88,7 @@ def test_the_expression_is_a_scan_by_rules(seed: int) -> None:
 
 def test_all_at_once_is_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     strings = MOLECULES * 3 + [made_up(seed, "CNO()=#1cl[]Br%Xe\n ") for seed in range(400)]
-    strings += ["", "[", "]", "C\nC", "[\n]", "Br\n"]
+    strings += ["", "[", "]", "C\nC", "[\n]", "Br\n", "C[Xe]", "[Kr][Xe]"]
     made = tokenizer("unk")
     expected = ["".join(scan(smiles)) == smiles for smiles in strings]
     for chunk in (7, 100_000):
@@ -240,7 +240,7 @@ class TestFile:
 
     def test_a_missing_file_says_what_to_give(self, tmp_path: Path) -> None:
         made = SmilesTokenizer(str(tmp_path / "none.txt"), "unk", False, 1)
-        with pytest.raises(UserError, match="cannot be read.*or null to build one"):
+        with pytest.raises(UserError, match=r"cannot be read.*or null to build one"):
             made.encode(["C"])
 
     def test_unk_needs_its_token(self, tmp_path: Path) -> None:

@@ -55,6 +55,11 @@ def parse(smiles: str | None) -> tuple[Chem.Mol | None, str]:
         return None, EMPTY
     if len(smiles.split(None, 1)) > 1:  # RDKit takes what follows for the molecule's name
         return None, f"{INVALID}: white space inside"
+    if not (
+        smiles.isascii() and smiles.isprintable()
+    ):  # RDKit stops there, and takes what came before
+        sign = next(sign for sign in smiles if not (sign.isascii() and sign.isprintable()))
+        return None, f"{INVALID}: {sign!a} is no sign of a SMILES"
     with rdBase.BlockLogs():
         molecule = _read(smiles, sanitize=True)
     if molecule is None:

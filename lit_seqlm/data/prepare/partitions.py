@@ -91,6 +91,8 @@ def read_partition(folder: Path, partition: int) -> tuple[np.ndarray, list[str]]
 def write_partition(
     folder: Path, partition: int, keys_N: np.ndarray, smiles: Sequence[str]
 ) -> None:
+    if not len(keys_N):
+        return
     keys, text = place(folder, partition)
     keys_N.tofile(keys)
     text.write_text("".join(smiles), encoding="ascii")

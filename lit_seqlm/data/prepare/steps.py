@@ -102,15 +102,13 @@ def share_limit(share: float) -> int:
 
 @dataclass
 class Encoded:
-    """How many molecules a partition gives to each split.
+    """What a partition gives to each split.
 
     Attributes:
-        num_molecules, lengths: per split; `lengths` counts molecules by their tokens, begin and end
-            included.
+        lengths: for each, how many molecules have so many tokens, begin and end included.
         drops: molecules with tokens outside the vocabulary.
     """
 
-    num_molecules: dict[str, int]
     lengths: dict[str, Counter[int]]
     drops: list[Drop]
 
@@ -131,14 +129,14 @@ def encode(
     )
     is_good_N = np.array([reason is None for reason in problems], dtype=bool)
     is_held_N = keys_N["side"] < np.uint64(side_limit)
-    result = Encoded({}, {}, drops)
+    result = Encoded({}, drops)
     for split, is_there_N in (("train", is_good_N & ~is_held_N), ("valid", is_good_N & is_held_N)):
         table = tokenizer.encode([smiles[row] for row in np.flatnonzero(is_there_N).tolist()])
         lengths_N = table.lengths.astype(np.uint16)
-        table.ids.tofile(folder / f"{partition:03d}.{split}.ids")
-        lengths_N.tofile(folder / f"{partition:03d}.{split}.lengths")
-        result.num_molecules[split] = len(table)
         result.lengths[split] = Counter(lengths_N.tolist())
+        if len(table):
+            table.ids.tofile(folder / f"{partition:03d}.{split}.ids")
+            lengths_N.tofile(folder / f"{partition:03d}.{split}.lengths")
     return result
 
 

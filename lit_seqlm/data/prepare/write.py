@@ -29,9 +29,7 @@ def write_split(
     """
     from litdata.streaming import Cache  # an extra: needed to prepare and to read shards
 
-    if not any(
-        _path(source, part, split, "lengths").stat().st_size for part in range(NUM_PARTITIONS)
-    ):
+    if not any(_path(source, part, split, "ids").exists() for part in range(NUM_PARTITIONS)):
         return 0
     shards = Cache(str(target), chunk_size=max(1, shard_molecules // BLOCK))
     num_molecules = 0
@@ -48,6 +46,8 @@ def write_split(
 def _blocks(split: str, source: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     rest_N, rest_L = np.empty(0, np.uint16), np.empty(0, np.uint16)
     for partition in range(NUM_PARTITIONS):
+        if not _path(source, partition, split, "ids").exists():
+            continue
         lengths_N = np.fromfile(_path(source, partition, split, "lengths"), np.uint16)
         ids_L = np.fromfile(_path(source, partition, split, "ids"), np.uint16)
         lengths_N, ids_L = np.concatenate([rest_N, lengths_N]), np.concatenate([rest_L, ids_L])

@@ -1,10 +1,9 @@
 """Self-attention that sees the whole sequence: what all kinds of it share, and softmax.
 
-Tokens come first, (T, B, D): heads are then (T, B * H, F), which products over tokens and products
-over heads both read where they are, without a copy.
+Tokens come first, (T, B, D), so that one product serves all heads at a position.
 """
 
-# B = sequences, T = queries, S = keys, D = hidden size, H = heads, N = B * H, F = size of a head
+# B = sequences, T = tokens, D = hidden size, C = 2: queries, keys; H = heads, N = B * H, F = size of a head
 
 import math
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from lit_seqlm.errors import UserError
 from lit_seqlm.model.layers.half_rotary import NoRotation
+from lit_seqlm.model.layers.rectified import by_head
 
 
 class BidirectionalAttention(nn.Module):
@@ -33,43 +33,49 @@ class BidirectionalAttention(nn.Module):
         self.out = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, hidden_TBD: Tensor, rotation: NoRotation, valid_BT: Tensor | None) -> Tensor:
-        mixed_TNF = self.mix(*self.project(hidden_TBD), rotation, valid_BT)
-        return self.out(mixed_TNF.reshape(hidden_TBD.shape))
+        paired_TBCHF, values_NTF = self.project(hidden_TBD)
+        return self._out(self.mix(paired_TBCHF, values_NTF, rotation, valid_BT))
 
     def forward_with_maps(
         self, hidden_TBD: Tensor, rotation: NoRotation, valid_BT: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """What `forward` gives without dropout on the weights, and the weights (B, H, T, T)."""
-        queries_TNF, keys_TNF, values_TNF = self.project(hidden_TBD)
-        weights_NTT = self.weights(queries_TNF, keys_TNF, rotation, valid_BT)
-        mixed_TNF = average(weights_NTT.to(values_TNF.dtype), values_TNF)
-        maps_BHTT = weights_NTT.unflatten(0, (-1, self.num_heads))
-        return self.out(mixed_TNF.reshape(hidden_TBD.shape)), maps_BHTT
+        paired_TBCHF, values_NTF = self.project(hidden_TBD)
+        weights_NTT = self.weights(paired_TBCHF, rotation, valid_BT)
+        mixed_NTF = torch.bmm(weights_NTT.to(values_NTF.dtype), values_NTF)
+        return self._out(mixed_NTF), weights_NTT.unflatten(0, (-1, self.num_heads))
 
-    def project(self, hidden_TBD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, (T, N, F) each: three products, as parts of one would need copies."""
-        num_tokens, num_rows, hidden_size = hidden_TBD.shape
-        shape = (num_tokens, num_rows * self.num_heads, hidden_size // self.num_heads)
-        parts = zip(self.qkv.weight.chunk(3), self.qkv.bias.chunk(3), strict=True)
-        queries, keys, values = (F.linear(hidden_TBD, *part).view(shape) for part in parts)
-        return queries, keys, values
+    def project(self, hidden_TBD: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys as one product of theirs leaves them, and values by head."""
+        size = hidden_TBD.size(-1)
+        weight_pair, weight_values = self.qkv.weight.split([2 * size, size])
+        bias_pair, bias_values = self.qkv.bias.split([2 * size, size])
+        paired_TBX = F.linear(hidden_TBD, weight_pair, bias_pair)
+        values_TBHF = F.linear(hidden_TBD, weight_values, bias_values).unflatten(
+            -1, (self.num_heads, -1)
+        )
+        paired_TBCHF = paired_TBX.unflatten(-1, (2, self.num_heads, -1))
+        return paired_TBCHF, values_TBHF.permute(1, 2, 0, 3).flatten(0, 1)
 
     def mix(
         self,
-        queries_TNF: Tensor,
-        keys_TNF: Tensor,
-        values_TNF: Tensor,
+        paired_TBCHF: Tensor,
+        values_NTF: Tensor,
         rotation: NoRotation,
         valid_BT: Tensor | None,
     ) -> Tensor:
-        """The weighted sums of values, (T, N, F)."""
+        """The weighted sums of values, (N, T, F)."""
         raise NotImplementedError
 
     def weights(
-        self, queries_TNF: Tensor, keys_TNF: Tensor, rotation: NoRotation, valid_BT: Tensor | None
+        self, paired_TBCHF: Tensor, rotation: NoRotation, valid_BT: Tensor | None
     ) -> Tensor:
         """Weights (N, T, T) whose rows sum to one over the keys that count; in float32 at least."""
         raise NotImplementedError
+
+    def _out(self, mixed_NTF: Tensor) -> Tensor:
+        mixed_BHTF = mixed_NTF.unflatten(0, (-1, self.num_heads))
+        return self.out(mixed_BHTF.permute(2, 0, 1, 3).flatten(2))
 
 
 class SoftmaxAttention(BidirectionalAttention):
@@ -85,34 +91,30 @@ class SoftmaxAttention(BidirectionalAttention):
 
     def mix(
         self,
-        queries_TNF: Tensor,
-        keys_TNF: Tensor,
-        values_TNF: Tensor,
+        paired_TBCHF: Tensor,
+        values_NTF: Tensor,
         rotation: NoRotation,
         valid_BT: Tensor | None,
     ) -> Tensor:
-        turned = rotation.heads(queries_TNF), rotation.heads(keys_TNF), values_TNF
-        heads = [part.unflatten(1, (-1, self.num_heads)).permute(1, 2, 0, 3) for part in turned]
-        mask = None if valid_BT is None else valid_BT[:, None, None]
+        split = (-1, self.num_heads)
+        queries_NTF, keys_NTF = by_head(rotation.heads(paired_TBCHF))
         mixed_BHTF = F.scaled_dot_product_attention(
-            *heads, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0
+            queries_NTF.unflatten(0, split),
+            keys_NTF.unflatten(0, split),
+            values_NTF.unflatten(0, split),
+            attn_mask=None if valid_BT is None else valid_BT[:, None, None],
+            dropout_p=self.dropout if self.training else 0.0,
         )
-        return mixed_BHTF.permute(2, 0, 1, 3).flatten(1, 2)
+        return mixed_BHTF.flatten(0, 1)
 
     def weights(
-        self, queries_TNF: Tensor, keys_TNF: Tensor, rotation: NoRotation, valid_BT: Tensor | None
+        self, paired_TBCHF: Tensor, rotation: NoRotation, valid_BT: Tensor | None
     ) -> Tensor:
-        queries_NTF = rotation.heads(queries_TNF).transpose(0, 1)
-        keys_NFT = rotation.heads(keys_TNF).permute(1, 2, 0)
+        queries_NTF, keys_NTF = by_head(rotation.heads(paired_TBCHF))
         full = torch.promote_types(queries_NTF.dtype, torch.float32)
-        scores_NTT = torch.bmm(queries_NTF, keys_NFT).to(full) / math.sqrt(queries_NTF.size(-1))
+        scores_NTT = torch.bmm(queries_NTF, keys_NTF.mT).to(full) / math.sqrt(queries_NTF.size(-1))
         if valid_BT is None:
             return scores_NTT.softmax(-1)
-        hidden_N1T = ~valid_BT.repeat_interleave(self.num_heads, 0)[:, None]
-        weights_NTT = scores_NTT.masked_fill(hidden_N1T, -torch.inf).softmax(-1)
-        return weights_NTT.masked_fill(hidden_N1T, 0.0)  # of a row without keys: not a number
-
-
-def average(weights_NTS: Tensor, values_SNF: Tensor) -> Tensor:
-    """sum_s w_ts v_s for every head, (T, N, F)."""
-    return torch.bmm(weights_NTS, values_SNF.transpose(0, 1)).transpose(0, 1)
+        unseen_N1T = ~valid_BT.repeat_interleave(self.num_heads, 0)[:, None]
+        weights_NTT = scores_NTT.masked_fill(unseen_N1T, -torch.inf).softmax(-1)
+        return weights_NTT.masked_fill(unseen_N1T, 0.0)  # a row without keys is not a number

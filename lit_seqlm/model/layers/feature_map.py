@@ -1,11 +1,13 @@
 """Kernels of linear attention: phi(R_m q) . phi(R_n k) in place of exp(q . k), R turning by position.
 
-kernel(queries, keys, rotation)             phi of both, where there is a phi: for linear order
-kernel.similarity(queries, keys, rotation)  of all pairs: for quadratic order
-kernel.scale                                c, where the similarity is c^2 times the formula's
+    kernel(paired_TBCHF, rotation)             phi of queries and keys: for linear order
+    kernel.similarity(paired_TBCHF, rotation)  of all their pairs: for quadratic order
+    kernel.scale                               c, where the similarity is c^2 times the formula's
+
+Queries and keys come side by side, as they leave their projection.
 """
 
-# T = queries, S = keys, N = heads of a batch, F = size of a head, R = features
+# B = sequences, T = tokens, C = 2: queries, keys; H = heads, N = B * H, F = size of a head, R = features
 
 import math
 from collections.abc import Callable
@@ -14,10 +16,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from lit_seqlm.errors import UserError, did_you_mean
 from lit_seqlm.model.layers.half_rotary import NoRotation
+from lit_seqlm.model.layers.rectified import by_head, rectified
 
 POLICIES = ("fixed", "redraw_train", "redraw_always")
 
@@ -28,15 +30,13 @@ class Kernel(nn.Module):
     has_features = True
     scale = 1.0
 
-    def forward(
-        self, queries_TNF: Tensor, keys_SNF: Tensor, rotation: NoRotation
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, paired_TBCHF: Tensor, rotation: NoRotation) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
-    def similarity(self, queries_TNF: Tensor, keys_SNF: Tensor, rotation: NoRotation) -> Tensor:
-        """Of every query with every key of its head, (N, T, S)."""
-        queries_TNR, keys_SNR = self(queries_TNF, keys_SNF, rotation)
-        return torch.bmm(queries_TNR.transpose(0, 1), keys_SNR.permute(1, 2, 0))
+    def similarity(self, paired_TBCHF: Tensor, rotation: NoRotation) -> Tensor:
+        """Of every query with every key of its head, (N, T, T)."""
+        queries_NTR, keys_NTR = self(paired_TBCHF, rotation)
+        return torch.bmm(queries_NTR, keys_NTR.mT)
 
 
 class ReluFeatures(Kernel):
@@ -75,13 +75,11 @@ class ReluFeatures(Kernel):
         self.register_buffer("omega", draw_omega(size, num_features))
         self.register_load_state_dict_pre_hook(refuse_zero_omega)
 
-    def forward(
-        self, queries_TNF: Tensor, keys_SNF: Tensor, rotation: NoRotation
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, paired_TBCHF: Tensor, rotation: NoRotation) -> tuple[Tensor, Tensor]:
         if self.policy == "redraw_always" or (self.policy == "redraw_train" and self.training):
             self.redraw()
-        omega = rotation.features(self.omega * self.scale).to(queries_TNF.dtype)  # FR or TFR
-        return torch.relu_(queries_TNF @ omega), torch.relu_(keys_SNF @ omega)
+        omega = rotation.features(self.omega * self.scale)  # (F, R), or (T, F, R) by position
+        return rectified(paired_TBCHF, omega.to(paired_TBCHF.dtype))
 
     def redraw(self) -> None:
         """A new Omega; the old one is left to the backward passes that still need it."""
@@ -92,10 +90,8 @@ class ReluFeatures(Kernel):
 class EluPlusOne(Kernel):
     """phi(x) = elu(x) + 1, entry by entry (Katharopoulos et al. 2020, equation 7)."""
 
-    def forward(
-        self, queries_TNF: Tensor, keys_SNF: Tensor, rotation: NoRotation
-    ) -> tuple[Tensor, Tensor]:
-        return F.elu(rotation.heads(queries_TNF)) + 1, F.elu(rotation.heads(keys_SNF)) + 1
+    def forward(self, paired_TBCHF: Tensor, rotation: NoRotation) -> tuple[Tensor, Tensor]:
+        return by_head(F.elu(rotation.heads(paired_TBCHF)) + 1)
 
 
 class ArcCosine(Kernel):
@@ -107,30 +103,28 @@ class ArcCosine(Kernel):
 
     has_features = False
 
-    def similarity(self, queries_TNF: Tensor, keys_SNF: Tensor, rotation: NoRotation) -> Tensor:
-        queries_NTF = rotation.heads(queries_TNF).transpose(0, 1)
-        keys_NSF = rotation.heads(keys_SNF).transpose(0, 1)
-        lengths_NTS = queries_NTF.norm(dim=-1)[:, :, None] * keys_NSF.norm(dim=-1)[:, None]
-        positive_NTS = lengths_NTS.clamp_min(torch.finfo(lengths_NTS.dtype).tiny)
-        cosine_NTS = torch.bmm(queries_NTF, keys_NSF.mT) / positive_NTS
-        return lengths_NTS * _Arc.apply(cosine_NTS) / (2 * math.pi)
+    def similarity(self, paired_TBCHF: Tensor, rotation: NoRotation) -> Tensor:
+        queries_NTF, keys_NTF = by_head(rotation.heads(paired_TBCHF))
+        lengths_NTT = queries_NTF.norm(dim=-1)[:, :, None] * keys_NTF.norm(dim=-1)[:, None]
+        positive_NTT = lengths_NTT.clamp_min(torch.finfo(lengths_NTT.dtype).tiny)
+        cosine_NTT = torch.bmm(queries_NTF, keys_NTF.mT) / positive_NTT
+        return lengths_NTT * _Arc.apply(cosine_NTT) / (2 * math.pi)
 
 
 class _Arc(torch.autograd.Function):
-    """sin t + (pi - t) c with c = cos t: its derivative by c is pi - t, though that of t is infinite at 1."""
+    """sin t + (pi - t) c with c = cos t. Its derivative by c is pi - t, though that of t is infinite at 1."""
 
     @staticmethod
-    def forward(ctx: Any, cosine: Tensor) -> Tensor:
-        cosine = cosine.clamp(-1, 1)
-        obtuse = math.pi - torch.acos(cosine)
-        ctx.save_for_backward(obtuse)
-        return torch.sqrt(1 - cosine.square()) + obtuse * cosine
+    def forward(ctx: Any, cosine_NTT: Tensor) -> Tensor:
+        cosine_NTT = cosine_NTT.clamp(-1, 1)
+        obtuse_NTT = math.pi - torch.acos(cosine_NTT)
+        ctx.save_for_backward(obtuse_NTT)
+        return torch.sqrt(1 - cosine_NTT.square()) + obtuse_NTT * cosine_NTT
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (obtuse,) = ctx.saved_tensors
-        return gradient * obtuse
+    def backward(ctx: Any, gradient_NTT: Tensor) -> Tensor:
+        (obtuse_NTT,) = ctx.saved_tensors
+        return gradient_NTT * obtuse_NTT
 
 
 def draw_omega(size: int, num_features: int, device: torch.device | None = None) -> Tensor:

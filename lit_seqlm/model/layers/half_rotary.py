@@ -1,6 +1,6 @@
 """Rotary positions in the half layout: entry j of a head turns with entry j + F / 2."""
 
-# T = tokens, N = heads of a batch, F = size of a head, J = F / 2, R = features, L = room of a table
+# T = tokens, F = size of a head, J = F / 2, R = features, L = room of a table
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,8 @@ from lit_seqlm.errors import UserError
 class NoRotation:
     """Leaves heads as they are."""
 
-    def heads(self, heads_TNF: Tensor) -> Tensor:
-        return heads_TNF
+    def heads(self, heads: Tensor) -> Tensor:
+        return heads
 
     def features(self, omega_FR: Tensor) -> Tensor:
         return omega_FR
@@ -24,9 +24,13 @@ class HalfRotation(NoRotation):
     def __init__(self, cos_TJ: Tensor, sin_TJ: Tensor):
         self.cos_TJ, self.sin_TJ = cos_TJ, sin_TJ
 
-    def heads(self, heads_TNF: Tensor) -> Tensor:
-        """R_m x, row by row."""
-        return _turn(heads_TNF, self.cos_TJ[:, None], self.sin_TJ[:, None])
+    def heads(self, heads: Tensor) -> Tensor:
+        """R_m x of every head x, (T, ..., F)."""
+        shape = (len(heads), *[1] * (heads.dim() - 2), -1)
+        cos, sin = self.cos_TJ.view(shape), self.sin_TJ.view(shape)
+        first, second = heads.chunk(2, dim=-1)
+        turned = [first * cos - second * sin, second * cos + first * sin]
+        return torch.cat(turned, dim=-1).to(heads.dtype)
 
     def features(self, omega_FR: Tensor) -> Tensor:
         """R_m^T Omega, (T, F, R): as <R_m x, omega> = <x, R_m^T omega>, a head need not be turned."""
@@ -80,9 +84,3 @@ class HalfRotary(nn.Module):
             positions_L = torch.arange(self.max_len, dtype=torch.float64)
             angles_LJ = torch.outer(positions_L, 10000.0**-steps_J)
             return angles_LJ.cos().to(device, dtype), angles_LJ.sin().to(device, dtype)
-
-
-def _turn(heads_TNF: Tensor, cos_T1J: Tensor, sin_T1J: Tensor) -> Tensor:
-    first, second = heads_TNF.chunk(2, dim=-1)
-    halves = [first * cos_T1J - second * sin_T1J, second * cos_T1J + first * sin_T1J]
-    return torch.cat(halves, dim=-1).to(heads_TNF.dtype)

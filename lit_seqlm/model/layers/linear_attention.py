@@ -1,6 +1,6 @@
 """Attention by a kernel, in the order of products that is cheaper."""
 
-# B = sequences, T = tokens, H = heads, N = B * H, F = size of a head, R = features,
+# B = sequences, T = tokens, C = 2: queries, keys; H = heads, N = B * H, F = size of a head, R = features,
 # E = F + 1: values beside a column of ones
 
 import torch
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lit_seqlm.errors import UserError, did_you_mean
-from lit_seqlm.model.layers.bidirectional_attention import BidirectionalAttention, average
+from lit_seqlm.model.layers.bidirectional_attention import BidirectionalAttention
 from lit_seqlm.model.layers.feature_map import KERNELS
 from lit_seqlm.model.layers.half_rotary import NoRotation
 
@@ -70,47 +70,42 @@ class LinearAttention(BidirectionalAttention):
 
     def mix(
         self,
-        queries_TNF: Tensor,
-        keys_TNF: Tensor,
-        values_TNF: Tensor,
+        paired_TBCHF: Tensor,
+        values_NTF: Tensor,
         rotation: NoRotation,
         valid_BT: Tensor | None,
     ) -> Tensor:
-        full = torch.promote_types(values_TNF.dtype, torch.float32)
-        with torch.autocast(values_TNF.device.type, enabled=False):
-            if self._pairs_are_cheaper(len(queries_TNF)):
-                weights_NTT = self.weights(queries_TNF, keys_TNF, rotation, valid_BT)
-                mixed_TNF = average(weights_NTT, values_TNF.to(full))
+        full = torch.promote_types(values_NTF.dtype, torch.float32)
+        with torch.autocast(values_NTF.device.type, enabled=False):
+            if self._pairs_are_cheaper(values_NTF.size(1)):
+                weights_NTT = self.weights(paired_TBCHF, rotation, valid_BT)
+                mixed_NTF = torch.bmm(weights_NTT, values_NTF.to(full))
             else:
-                queries_TNR, keys_TNR = self.features(
-                    queries_TNF.to(full), keys_TNF.to(full), rotation
-                )
+                queries_NTR, keys_NTR = self.features(paired_TBCHF.to(full), rotation)
                 if valid_BT is not None:
-                    keys_TNR = keys_TNR * self._by_head(valid_BT, full).T[..., None]
-                mixed_TNF = self._linear(queries_TNR, keys_TNR, values_TNF.to(full))
-        return mixed_TNF.to(values_TNF.dtype)
+                    keys_NTR = keys_NTR * self._by_head(valid_BT, full)[..., None]
+                mixed_NTF = self._linear(queries_NTR, keys_NTR, values_NTF.to(full))
+        return mixed_NTF.to(values_NTF.dtype)
 
     def weights(
-        self, queries_TNF: Tensor, keys_TNF: Tensor, rotation: NoRotation, valid_BT: Tensor | None
+        self, paired_TBCHF: Tensor, rotation: NoRotation, valid_BT: Tensor | None
     ) -> Tensor:
-        full = torch.promote_types(queries_TNF.dtype, torch.float32)
-        with torch.autocast(queries_TNF.device.type, enabled=False):
-            pairs_NTT = self.features.similarity(queries_TNF.to(full), keys_TNF.to(full), rotation)
+        full = torch.promote_types(paired_TBCHF.dtype, torch.float32)
+        with torch.autocast(paired_TBCHF.device.type, enabled=False):
+            pairs_NTT = self.features.similarity(paired_TBCHF.to(full), rotation)
             if valid_BT is not None:
                 pairs_NTT = pairs_NTT * self._by_head(valid_BT, full)[:, None]
             return pairs_NTT / self._guarded(pairs_NTT.sum(-1, keepdim=True))
 
-    def _linear(self, queries_TNR: Tensor, keys_TNR: Tensor, values_TNF: Tensor) -> Tensor:
-        queries_NTR, keys_NRT = queries_TNR.transpose(0, 1), keys_TNR.permute(1, 2, 0)
+    def _linear(self, queries_NTR: Tensor, keys_NTR: Tensor, values_NTF: Tensor) -> Tensor:
         if torch.is_grad_enabled():
-            state_NRF = torch.bmm(keys_NRT, values_TNF.transpose(0, 1))
-            normaliser_NT1 = torch.bmm(queries_NTR, keys_TNR.sum(0)[..., None])
-            mixed_NTF = torch.bmm(queries_NTR, state_NRF) / self._guarded(normaliser_NT1)
-        else:  # one product less; with gradients, its copies cost more than it saves
-            ones_TNE = F.pad(values_TNF, (0, 1), value=1.0)
-            mixed_NTE = torch.bmm(queries_NTR, torch.bmm(keys_NRT, ones_TNE.transpose(0, 1)))
-            mixed_NTF = mixed_NTE[..., :-1] / self._guarded(mixed_NTE[..., -1:])
-        return mixed_NTF.transpose(0, 1)
+            state_NRF = torch.bmm(keys_NTR.mT, values_NTF)
+            normaliser_NT1 = torch.bmm(queries_NTR, keys_NTR.sum(1)[..., None])
+            return torch.bmm(queries_NTR, state_NRF) / self._guarded(normaliser_NT1)
+        # Without gradients one product less; with them its copies cost more than it saves.
+        ones_NTE = F.pad(values_NTF, (0, 1), value=1.0)
+        mixed_NTE = torch.bmm(queries_NTR, torch.bmm(keys_NTR.mT, ones_NTE))
+        return mixed_NTE[..., :-1] / self._guarded(mixed_NTE[..., -1:])
 
     def _by_head(self, valid_BT: Tensor, dtype: torch.dtype) -> Tensor:
         """1 for a key that counts, else 0, in the order of heads; (N, T)."""

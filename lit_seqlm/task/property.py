@@ -1,0 +1,144 @@
+"""Tasks that predict properties of whole sequences, in the units of the data."""
+
+# B = sequences, D = hidden size
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lit_seqlm.checkpoint import load_weights
+from lit_seqlm.data.batch import Batch
+from lit_seqlm.data.targets import Target
+from lit_seqlm.errors import UserError
+from lit_seqlm.metrics.classification import ClassificationMetrics
+from lit_seqlm.metrics.mean_loss import MeanLoss
+from lit_seqlm.metrics.regression import RegressionMetrics
+from lit_seqlm.model.layers.target_scale import ProbabilityScale, TargetScale
+from lit_seqlm.model.property import PropertyModel
+from lit_seqlm.objective.classification import Classification
+from lit_seqlm.objective.loss import Loss
+from lit_seqlm.objective.regression import Regression
+from lit_seqlm.task.base import EXACT_SPLITS, SPLITS, Task
+
+log = logging.getLogger(__name__)
+
+HEADLINES = {"regression": "test/std_mae", "classification": "test/loss"}
+
+
+class PropertyTask(Task):
+    """A trunk, a head on it, and the units of what they predict.
+
+    Args:
+        model: an encoder: it has a `trunk`.
+        head: called with `hidden_size` and `num_outputs`.
+        objective: compares a prediction with scaled labels.
+        targets: what is predicted.
+        kind: ``regression`` or ``classification``.
+        covariates: names of what extensive targets are residualised on.
+        folder: of the run: predictions are kept in it.
+    """
+
+    inherits = ("model",)
+    needs_origin = False  # without one, all is trained from scratch
+    told: ClassVar = {
+        "train/loss": "train loss",
+        "val/loss": "val loss",
+        "val/std_mae": "val std-MAE",
+        "val/auroc": "val AUROC",
+    }
+
+    def __init__(
+        self,
+        model: nn.Module,
+        head: Callable[..., nn.Module],
+        objective: Regression | Classification,
+        targets: Sequence[Target],
+        kind: str,
+        covariates: Sequence[str],
+        folder: str,
+    ):
+        _check_kind(objective, kind)
+        trunk = getattr(model, "trunk", None)
+        if trunk is None:
+            raise UserError(
+                f"{type(model).__name__} has no trunk to put a head on. Choose an encoder, such as "
+                "model=linear_encoder_cpu."
+            )
+        made = head(hidden_size=trunk.hidden_size, num_outputs=len(targets))
+        scale = (TargetScale if kind == "regression" else ProbabilityScale)(
+            len(targets), len(covariates)
+        )
+        super().__init__(
+            PropertyModel(trunk, made, scale),
+            {stage: MeanLoss() for stage in ("train", *EXACT_SPLITS)},
+        )
+        self.objective, self.targets, self.kind = objective, list(targets), kind
+        self.headline, self.folder = HEADLINES[kind], Path(folder)
+        make = RegressionMetrics if kind == "regression" else ClassificationMetrics
+        self.label_metrics = nn.ModuleDict({stage: make(self.targets) for stage in EXACT_SPLITS})
+
+    def begin(self, origin: dict[str, Any], tokenizer: Any, what: str) -> None:
+        """Take another run's trunk; its head was made for other things and stays there."""
+        load_weights(self.model, origin, tokenizer, what, only="trunk.")
+
+    def fit_scale(self, datamodule: Any) -> None:
+        """Mean, deviation and least squares of the labels of the training split alone."""
+        table = datamodule.tables["train"]
+        self.model.scale.fit(
+            torch.from_numpy(table.labels_NK),
+            torch.from_numpy(table.covariates_NC),
+            [target.extensive for target in self.targets],
+        )
+
+    def evaluate(self, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
+        """Score validation and test, each row once, in the units of the data."""
+        metrics = self._test(trainer, datamodule)
+        return {name: value for name, value in metrics.items() if name.startswith(EXACT_SPLITS)}
+
+    def on_test_epoch_end(self) -> None:
+        kept: dict[str, np.ndarray] = {}
+        for stage, split in zip(EXACT_SPLITS, SPLITS, strict=True):
+            predicted_NK, label_NK, row_N = self.label_metrics[stage].collected()  # type: ignore[operator]
+            arrays = {"predictions": predicted_NK, "labels": label_NK, "rows": row_N}
+            kept |= {f"{split}_{name}": array for name, array in arrays.items()}
+        if self.trainer.is_global_zero:
+            names = np.array([target.name for target in self.targets])
+            np.savez(self.folder / "predictions.npz", targets=names, **kept)
+        super().on_test_epoch_end()
+
+    def _step(self, batch: Batch, stage: str) -> tuple[Any, Loss]:
+        scale = self.model.scale
+        prediction = self.model(batch.tokens_BT, batch.valid_BT)
+        wanted_BK = scale.to_scaled(batch.labels_BK, batch.covariates_BC)
+        loss = self.objective(prediction, wanted_BK)
+        self._metric(stage).update(loss)
+        if stage == "train":
+            self.num_tokens += batch.num_tokens
+        else:
+            raw_BK = scale.to_raw(prediction.mean_BK, batch.covariates_BC)
+            self.label_metrics[stage].update(raw_BK, batch.labels_BK, batch.rows_B)  # type: ignore[operator]
+        return prediction, loss
+
+    def _collect(self, stage: str) -> dict[str, Tensor]:
+        values = super()._collect(stage)
+        if stage == "train":
+            return values
+        metric: Any = self.label_metrics[stage]
+        numbers = metric.compute()
+        metric.reset()
+        return values | {
+            f"{stage}/{name}": torch.tensor(value, dtype=torch.float64)
+            for name, value in numbers.items()
+        }
+
+
+def _check_kind(objective: Any, kind: str) -> None:
+    wanted = {"regression": Regression, "classification": Classification}[kind]
+    if not isinstance(objective, wanted):
+        raise UserError(f"these labels are for {kind}. Say objective={kind}.")
