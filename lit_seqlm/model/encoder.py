@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lit_seqlm.errors import UserError, did_you_mean
-from lit_seqlm.model.layers.encoder_positions import ENCODER_POSITIONS
 from lit_seqlm.model.layers.bidirectional_attention import BidirectionalAttention
 from lit_seqlm.model.layers.bit_dropout import BitDropout
 from lit_seqlm.model.layers.encoder_block import EncoderBlock
+from lit_seqlm.model.layers.encoder_positions import ENCODER_POSITIONS
 from lit_seqlm.model.layers.half_rotary import NoRotation
 from lit_seqlm.model.layers.transformed_softmax import TransformedSoftmax
 from lit_seqlm.model.output import Output

@@ -20,8 +20,17 @@ def read_history(path: Path) -> dict[str, list[float]]:
     return {name: [float(row[name] or "nan") for row in rows] for name in (rows[0] if rows else {})}
 
 
-def curves(histories: Mapping[str, History], metric: str = "ppl") -> Figure:
-    """Training and validation of one metric for each named run, and its learning rate if it ever moves."""
+LABELS = {"ppl": "perplexity", "nll": "nats per token", "loss": "loss"}
+
+
+def curves(histories: Mapping[str, History], metric: str | None = None) -> Figure:
+    """Training and validation of one metric for each named run, and its learning rate if it ever moves.
+
+    Args:
+        metric: null takes perplexity, or the loss where there is none.
+    """
+    if metric is None:
+        metric = "ppl" if any("train/ppl" in history for history in histories.values()) else "loss"
     figure = Figure(figsize=WIDE, layout="constrained")
     moves = any(len(set(history["lr"])) > 1 for history in histories.values())
     quality, *rates = figure.subplots(
@@ -37,9 +46,7 @@ def curves(histories: Mapping[str, History], metric: str = "ppl") -> Figure:
                 quality.plot(epochs, values, line, color=color, marker=".", label=label)
         for rate in rates:
             rate.plot(epochs, history["lr"], color=color, marker=".", drawstyle="steps-mid")
-    quality.set(
-        xlabel="epoch", ylabel={"ppl": "perplexity", "nll": "nats per token"}.get(metric, metric)
-    )
+    quality.set(xlabel="epoch", ylabel=LABELS.get(metric, metric))
     quality.set_yscale("log")
     plain_ticks(quality)
     quality.legend(frameon=False)

@@ -7,12 +7,13 @@ import lightning
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lit_seqlm.data.baselines import Baselines
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.data.targets import Target
 from lit_seqlm.objective.classification import Classification
 from lit_seqlm.objective.regression import Regression
 from lit_seqlm.optim.schedule import Schedule
-from lit_seqlm.task.baselines import Baselines
+from lit_seqlm.task.beside import audited, baseline_numbers
 from lit_seqlm.task.property import PropertyTask
 from lit_seqlm.task.training import Training
 
@@ -23,7 +24,7 @@ class FineTune(Training, PropertyTask):
     Before training, the split's audit is shown; after it, what simple methods reach on the same rows.
 
     Args:
-        baselines: names of `lit_seqlm.data.baselines` to stand beside the result.
+        baselines: simple models whose numbers stand beside the result.
         optimizer, scheduler, monitor, validate_first: see `Training.learns`.
         model, head, objective, targets, kind, covariates, folder: see `PropertyTask`.
     """
@@ -36,7 +37,7 @@ class FineTune(Training, PropertyTask):
         targets: Sequence[Target],
         kind: str,
         covariates: Sequence[str],
-        baselines: Sequence[str],
+        baselines: Baselines,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         scheduler: Schedule,
         monitor: str,
@@ -44,11 +45,11 @@ class FineTune(Training, PropertyTask):
         folder: str,
     ):
         PropertyTask.__init__(self, model, head, objective, targets, kind, covariates, folder)
-        self.baselines = Baselines(baselines)
+        self.baselines = baselines
         self.learns(optimizer, scheduler, monitor, validate_first)
 
     def prepare(self, trainer: lightning.Trainer, datamodule: Any) -> None:
-        self.card = self.baselines.audit(datamodule)
+        self.card = audited(datamodule)
         self.fit_scale(datamodule)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -56,4 +57,4 @@ class FineTune(Training, PropertyTask):
 
     def evaluate(self, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
         metrics = PropertyTask.evaluate(self, trainer, datamodule)
-        return metrics | self.baselines.numbers(datamodule, self.label_metrics["test"])
+        return metrics | baseline_numbers(self.baselines, datamodule, self.label_metrics["test"])

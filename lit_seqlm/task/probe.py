@@ -12,6 +12,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from lit_seqlm.data.baselines import Baselines
 from lit_seqlm.data.corpus import SPLITS
 from lit_seqlm.data.targets import Target
 from lit_seqlm.errors import UserError
@@ -19,7 +20,7 @@ from lit_seqlm.head.linear import LinearHead
 from lit_seqlm.objective.classification import Classification
 from lit_seqlm.objective.regression import Regression
 from lit_seqlm.optim.ridge import ridge_path
-from lit_seqlm.task.baselines import Baselines
+from lit_seqlm.task.beside import audited, baseline_numbers
 from lit_seqlm.task.embeddings import embed_split
 from lit_seqlm.task.property import PropertyTask
 
@@ -34,7 +35,7 @@ class Probe(PropertyTask):
     Args:
         strengths: of the ridge that are tried, on features of unit variance, in units of the number of rows.
         epochs, batch_size, lr: of a trained head, by Adam.
-        baselines: names of `lit_seqlm.data.baselines` to stand beside the result.
+        baselines: simple models whose numbers stand beside the result.
         cache_dir: where embeddings are kept, by a digest of weights and sequences; null: nowhere.
         model, head, objective, targets, kind, covariates, folder: see `PropertyTask`.
     """
@@ -53,7 +54,7 @@ class Probe(PropertyTask):
         epochs: int,
         batch_size: int,
         lr: float,
-        baselines: Sequence[str],
+        baselines: Baselines,
         cache_dir: str | None,
         folder: str,
     ):
@@ -61,12 +62,12 @@ class Probe(PropertyTask):
         if not strengths or min(strengths) <= 0:
             raise UserError(f"task.strengths={list(strengths)}: give numbers above 0.")
         self.strengths, self.epochs, self.batch_size, self.lr = strengths, epochs, batch_size, lr
-        self.baselines, self.cache_dir = Baselines(baselines), cache_dir
+        self.baselines, self.cache_dir = baselines, cache_dir
 
     def run(
         self, trainer: lightning.Trainer, datamodule: Any, last: str | None
     ) -> dict[str, float]:
-        self.card = self.baselines.audit(datamodule)
+        self.card = audited(datamodule)
         self.fit_scale(datamodule)
         device = trainer.strategy.root_device
         self.model.to(device).eval()  # the head learns on the CPU: its work is small
@@ -84,7 +85,7 @@ class Probe(PropertyTask):
 
     def evaluate(self, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
         metrics = super().evaluate(trainer, datamodule)
-        return metrics | self.baselines.numbers(datamodule, self.label_metrics["test"])
+        return metrics | baseline_numbers(self.baselines, datamodule, self.label_metrics["test"])
 
     def _wanted(self, datamodule: Any, split: str) -> Tensor:
         table = datamodule.tables[split]

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_seqlm.errors import UserError
+from lit_seqlm.model.layers.by_head import by_head
 from lit_seqlm.model.layers.half_rotary import NoRotation
-from lit_seqlm.model.layers.rectified import by_head
 
 
 class BidirectionalAttention(nn.Module):

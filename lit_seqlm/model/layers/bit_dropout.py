@@ -31,4 +31,4 @@ def bit_mask(like: Tensor, rate: float) -> Tensor:
     words = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     bits = words.view(torch.int16)[: like.numel()].view(like.shape)
     kept = bits >= num_dropped - LEVELS // 2
-    return torch.where(kept, like.new_tensor(LEVELS / (LEVELS - num_dropped)), like.new_tensor(0.0))
+    return kept.to(like.dtype).mul_(LEVELS / (LEVELS - num_dropped))

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_seqlm.errors import UserError, did_you_mean
+from lit_seqlm.model.layers.by_head import by_head, pairs, rectified
 from lit_seqlm.model.layers.half_rotary import NoRotation
-from lit_seqlm.model.layers.rectified import by_head, rectified
 
 POLICIES = ("fixed", "redraw_train", "redraw_always")
 
@@ -36,7 +36,7 @@ class Kernel(nn.Module):
     def similarity(self, paired_TBCHF: Tensor, rotation: NoRotation) -> Tensor:
         """Of every query with every key of its head, (N, T, T)."""
         queries_NTR, keys_NTR = self(paired_TBCHF, rotation)
-        return torch.bmm(queries_NTR, keys_NTR.mT)
+        return pairs(queries_NTR, keys_NTR)
 
 
 class ReluFeatures(Kernel):
@@ -84,7 +84,8 @@ class ReluFeatures(Kernel):
     def redraw(self) -> None:
         """A new Omega; the old one is left to the backward passes that still need it."""
         with torch.inference_mode(False), torch.no_grad():
-            self.omega = draw_omega(*self.omega.shape, device=self.omega.device).to(self.omega)
+            size, num_features = self.omega.shape
+            self.omega = draw_omega(size, num_features, self.omega.device).to(self.omega)
 
 
 class EluPlusOne(Kernel):

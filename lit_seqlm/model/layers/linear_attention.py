@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lit_seqlm.errors import UserError, did_you_mean
 from lit_seqlm.model.layers.bidirectional_attention import BidirectionalAttention
+from lit_seqlm.model.layers.by_head import sums
 from lit_seqlm.model.layers.feature_map import KERNELS
 from lit_seqlm.model.layers.half_rotary import NoRotation
 
@@ -99,7 +100,7 @@ class LinearAttention(BidirectionalAttention):
 
     def _linear(self, queries_NTR: Tensor, keys_NTR: Tensor, values_NTF: Tensor) -> Tensor:
         if torch.is_grad_enabled():
-            state_NRF = torch.bmm(keys_NTR.mT, values_NTF)
+            state_NRF = sums(keys_NTR, values_NTF)
             normaliser_NT1 = torch.bmm(queries_NTR, keys_NTR.sum(1)[..., None])
             return torch.bmm(queries_NTR, state_NRF) / self._guarded(normaliser_NT1)
         # Without gradients one product less; with them its copies cost more than it saves.

@@ -76,7 +76,7 @@ def margined_nll(
     margin_M = margin_M + regularizer.target_rise(hidden_MD, rows_MD)
     hidden_MD, weight_VD = regularizer.augment(hidden_MD, weight_VD)
     return LOSS_PATHS[path](
-        hidden_MD.view(num_rows, num_experts, -1),
+        hidden_MD.unflatten(0, (num_rows, num_experts)),
         log_prior_NK,
         weight_VD,
         bias_V,

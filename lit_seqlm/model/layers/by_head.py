@@ -1,4 +1,7 @@
-"""relu(x Omega) of queries and keys, and the order that products over tokens want."""
+"""The steps of linear attention whose gradients autograd would leave in an order that costs a pass.
+
+Everything over tokens works on heads (N, T, .), contiguous; gradients here come back so as well.
+"""
 
 # B = sequences, T = tokens, C = 2: queries, keys; H = heads, N = B * H, F = size of a head, R = features
 
@@ -21,6 +24,20 @@ def rectified(paired_TBCHF: Tensor, omega: Tensor) -> tuple[Tensor, Tensor]:
     return _Rectified.apply(paired_TBCHF, omega)
 
 
+def pairs(queries_NTR: Tensor, keys_NTR: Tensor) -> Tensor:
+    """Products of all queries with all keys of a head, (N, T, T)."""
+    if torch.compiler.is_compiling():
+        return torch.bmm(queries_NTR, keys_NTR.mT)
+    return _Pairs.apply(queries_NTR, keys_NTR)
+
+
+def sums(keys_NTR: Tensor, values_NTF: Tensor) -> Tensor:
+    """sum_t k_t v_t^T of every head, (N, R, F)."""
+    if torch.compiler.is_compiling():
+        return torch.bmm(keys_NTR.mT, values_NTF)
+    return _Sums.apply(keys_NTR, values_NTF)
+
+
 class _Rectified(torch.autograd.Function):
     """One product for queries and keys, by position; relu and the new order are one pass over it.
 
@@ -38,13 +55,37 @@ class _Rectified(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         *features, omega = ctx.saved_tensors
-        num_tokens, num_rows, _, num_heads, _ = ctx.shape
+        _, num_rows, _, num_heads, _ = ctx.shape
         through_TBCHR = gradients[0].new_empty(ctx.shape)
         for part in (0, 1):
             through_NTR = torch.ops.aten.threshold_backward(gradients[part], features[part], 0)
             through_BHTR = through_NTR.unflatten(0, (num_rows, num_heads))
             through_TBCHR[:, :, part] = through_BHTR.permute(2, 0, 1, 3)
         return _times(through_TBCHR, omega.mT), None
+
+
+class _Pairs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, queries_NTR: Tensor, keys_NTR: Tensor) -> Tensor:
+        ctx.save_for_backward(queries_NTR, keys_NTR)
+        return torch.bmm(queries_NTR, keys_NTR.mT)
+
+    @staticmethod
+    def backward(ctx: Any, gradient_NTT: Tensor) -> tuple[Tensor, Tensor]:
+        queries_NTR, keys_NTR = ctx.saved_tensors
+        return torch.bmm(gradient_NTT, keys_NTR), torch.bmm(gradient_NTT.mT, queries_NTR)
+
+
+class _Sums(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, keys_NTR: Tensor, values_NTF: Tensor) -> Tensor:
+        ctx.save_for_backward(keys_NTR, values_NTF)
+        return torch.bmm(keys_NTR.mT, values_NTF)
+
+    @staticmethod
+    def backward(ctx: Any, gradient_NRF: Tensor) -> tuple[Tensor, Tensor]:
+        keys_NTR, values_NTF = ctx.saved_tensors
+        return torch.bmm(values_NTF, gradient_NRF.mT), torch.bmm(keys_NTR, gradient_NRF)
 
 
 def _times(paired_TBCHF: Tensor, omega: Tensor) -> Tensor:
