@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import nn
 
 from lit_seqlm.errors import UserError
+from lit_seqlm.strategy.sharded import set_weights
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +153,7 @@ def load_weights(
             f"{what}: the weights do not fit this model; the checkpoint {'; '.join(parts)}. "
             "Give the model options of that run (its .hydra/config.yaml has them)."
         )
-    model.load_state_dict(weights, strict=not only)
+    set_weights(model, weights, strict=not only)
 
 
 def check_vocabulary(checkpoint: dict[str, Any], tokenizer: Any, what: str) -> None:
@@ -201,25 +203,31 @@ def set_random_state(state: list[torch.Tensor]) -> None:
 
 @dataclass
 class Loaded:
-    """A trained model and what it needs to be used."""
+    """A trained model and what it needs to be used; `targets` are what it predicts, where these are properties."""
 
     model: nn.Module
     tokenizer: Any
     config: dict[str, Any]
+    targets: list[Any]
 
 
 def load(path: str | Path) -> Loaded:
-    """Model (in eval mode) and tokenizer of a run folder or checkpoint file.
+    """Model (in eval mode) and tokenizer of a run folder or checkpoint file; a fine-tuned one with its head.
 
     Raises:
         UserError: if there is no readable checkpoint.
     """
     from lit_seqlm.config import build
+    from lit_seqlm.model.property import PropertyModel
 
     checkpoint = read_checkpoint(find_checkpoint(str(path), said=""))
-    config = checkpoint["config"]
+    config, targets = checkpoint["config"], []
     tokenizer = build(config["data"]["tokenizer"])
     tokenizer.load_state_dict(checkpoint["tokenizer"])
     model = build(config["model"], vocab_size=len(tokenizer))
+    if config.get("head"):
+        data = build(config["data"])  # which says what is predicted; nothing is read
+        head, targets = partial(build, config["head"]), data.targets
+        model = PropertyModel.on(model, head, data.kind, len(targets), len(data.covariates))
     load_weights(model, checkpoint, tokenizer, str(path))
-    return Loaded(model.eval(), tokenizer, config)
+    return Loaded(model.eval(), tokenizer, config, targets)

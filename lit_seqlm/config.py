@@ -21,9 +21,9 @@ NOT_IDENTITY = ("experiment=", "seed=", "name=", "logger", "paths", "hydra", "re
 # Sections of the config that decide the numbers, and keys in them that only say where things are.
 NUMBERS = ("seed", "data", "model", "objective", "regularizer", "penalty", "cache", "task", "optimizer",
            "scheduler", "trainer", "callbacks")  # fmt: skip
-IF_ANY = ("head",)  # sections that most runs do without
-PLACES = {"data_dir", "cache_dir", "folder", "default_root_dir", "devices", "enable_progress_bar", "accelerator", "progress",
-          "every_seconds"}  # fmt: skip
+IF_ANY = ("head", "strategy")  # sections that most runs do without
+PLACES = {"data_dir", "cache_dir", "folder", "default_root_dir", "devices", "enable_progress_bar", "accelerator",
+          "progress", "every_seconds"}  # fmt: skip
 
 
 class Scale(Enum):
@@ -55,6 +55,7 @@ class RunConfig:
     optimizer: Any = MISSING
     scheduler: Any = None
     trainer: Any = MISSING
+    strategy: Any = None
     callbacks: Any = None
     logger: Any = None
     paths: Any = MISSING
@@ -155,6 +156,8 @@ def numbers(cfg: DictConfig) -> dict[str, Any]:
     assert isinstance(plain, dict)
     there = [section for section in IF_ANY if plain.get(section)]
     visit({section: plain.get(section) for section in (*NUMBERS, *there)}, "")
+    if plain.get("strategy"):  # a step's batch is that of all devices
+        flat["trainer.devices"] = plain["trainer"]["devices"]
     return flat
 
 

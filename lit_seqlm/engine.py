@@ -29,6 +29,7 @@ from lit_seqlm.errors import DivergedError, UserError
 from lit_seqlm.folder import duration, earlier, locked, recorded, shown
 from lit_seqlm.process import device_name, forget_peak_memory, keep_memory, peak_memory_mb, quieten
 from lit_seqlm.results import Result, finite
+from lit_seqlm.strategy import launch
 
 log = logging.getLogger(__name__)
 
@@ -57,19 +58,26 @@ def run(cfg: DictConfig) -> float | None:
     quieten()
     keep_memory()
     overrides = list(hydra.overrides.task)
+    follows = bool(cfg.strategy) and launch.rank() > 0
+    if follows:
+        launch.take_part()
     source = find_checkpoint(cfg.init_from) if cfg.init_from else None
     origin = read_checkpoint(source) if source else None
     recipe.inherit(cfg, origin, overrides)
     check(cfg, INJECTED)
     data = build(cfg.data)
-    identity = {
+    number = recipe.num_processes(cfg, data)
+    identity: dict[str, Any] = {
         "config_hash": config_hash(cfg),
-        "text": data.fingerprint(),
+        "text": data.fingerprint() if recipe.uses_splits(cfg) else "",
         "origin": origin_of(origin, source) if origin and source else None,
     }
+    if follows:
+        _follow(cfg, origin, data, folder)
+        return None
     with locked(folder):
         found = earlier(folder, cfg.resume.value, identity)
-        if found and _finished(found, folder):
+        if found and recipe.stands(cfg, found.get("card", {})) and _finished(found, folder):
             return _headline(found)
         cfg.name = run_name(cfg.name, overrides)
         cfg.run_id = found["run_id"] if found else secrets.token_hex(4)
@@ -85,7 +93,7 @@ def run(cfg: DictConfig) -> float | None:
             **identity,
         ).stamp()
         log.info("%s, seed %d, in %s", cfg.name, cfg.seed, shown(folder))
-        with recorded(result, folder):
+        with recorded(result, folder), launch.processes(number, folder):
             _execute(cfg, origin, data, folder, result)
         record = asdict(result)
         log.info("%s in %s, in %s", _tell(record), duration(result.wall_seconds), shown(folder))
@@ -110,11 +118,14 @@ def assemble(cfg: DictConfig, data: Any, origin: dict[str, Any] | None = None) -
     trainer = _trainer(cfg)
     if origin and recipe.inherits(cfg):
         data.tokenizer.load_state_dict(origin["tokenizer"])
-    data.prepare_data()
-    data.setup()
+    if recipe.uses_splits(cfg):
+        data.prepare_data()
+        data.setup()
     task = build(cfg.task, **_parts(cfg, data))
     if origin:
         task.begin(origin, data.tokenizer, f"init_from={cfg.init_from}")
+    if trainer.global_rank > 0:  # the same weights, but dropout of its own
+        torch.manual_seed(cfg.seed + 1_000_003 * trainer.global_rank)
     return Assembled(task, trainer, data)
 
 
@@ -141,22 +152,35 @@ def _execute(
     forget_peak_memory()
     whole = assemble(cfg, data, origin)
     task, device = whole.task, whole.trainer.strategy.root_device.type
+    size = whole.trainer.world_size
     result.num_parameters = sum(parameter.numel() for parameter in task.model.parameters())
-    result.device = device_name(device)
-    last = None if cfg.resume == Resume.never else resumable(folder / "checkpoints")
+    result.device = f"{size} x " * (size > 1) + device_name(device)
+    last = _last(cfg, whole.data, folder)
     if last:
-        check_vocabulary(
-            read_checkpoint(last),
-            whole.data.tokenizer,
-            f"{folder}: the checkpoint to continue from",
-        )
-        log.info("continuing from %s", last.name)
+        log.info("continuing from %s", Path(last).name)
     result.headline = task.headline
-    result.metrics = finite(task.run(whole.trainer, whole.data, str(last) if last else None))
+    result.metrics = finite(task.run(whole.trainer, whole.data, last))
     result.card = task.card
     if task.num_tokens:
         result.tokens_per_second = round(task.num_tokens / task.clock.seconds, 1)
     result.peak_memory_mb = round(peak_memory_mb(device), 1)
+
+
+def _follow(cfg: DictConfig, origin: dict[str, Any] | None, data: Any, folder: Path) -> None:
+    """Compute with the process that is the run, and leave all else to it."""
+    whole = assemble(cfg, data, origin)
+    whole.task.run(whole.trainer, whole.data, _last(cfg, whole.data, folder))
+    launch.leave()
+
+
+def _last(cfg: DictConfig, data: Any, folder: Path) -> str | None:
+    """The checkpoint to continue from, if there is one and it reads the data as this run does."""
+    last = None if cfg.resume == Resume.never else resumable(folder / "checkpoints")
+    if last is None:
+        return None
+    what = f"{folder}: the checkpoint to continue from"
+    check_vocabulary(read_checkpoint(last), data.tokenizer, what)
+    return str(last)
 
 
 def _trainer(cfg: DictConfig) -> lightning.Trainer:
@@ -165,28 +189,24 @@ def _trainer(cfg: DictConfig) -> lightning.Trainer:
         build(node, config=plain) if "config" in accepted(node) else build(node)
         for node in cfg.callbacks.values()
     ]
-    loggers = [build(node) for node in (cfg.logger or {}).values()]
-    for logger in loggers:
+    parts: dict[str, Any] = {"logger": [], "plugins": [AtomicCheckpointIO()]}
+    if cfg.strategy:  # the data share an epoch themselves
+        parts |= {"strategy": build(cfg.strategy), "use_distributed_sampler": False}
+    if not cfg.strategy or launch.rank() == 0:
+        parts["logger"] = [build(node) for node in (cfg.logger or {}).values()]
+    for logger in parts["logger"]:
         logger.log_hyperparams(plain)
     if (cfg.trainer.get("gradient_clip_val") or 0) < 0:  # Lightning would not clip at all
         raise UserError(
             f"trainer.gradient_clip_val={cfg.trainer.gradient_clip_val}: a norm is at least 0"
         )
     try:
-        trainer = build(
-            cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()]
-        )
+        return build(cfg.trainer, callbacks=callbacks, **parts)
     except (MisconfigurationException, ValueError, ImportError) as error:
         reason = " ".join(str(error).split())
         missing = any(word in reason for word in ("ccelerator", "backend", "device"))
         hint = " This machine can run trainer=cpu." if missing else ""
         raise UserError(f"trainer: {reason}{hint}") from None
-    if trainer.world_size > 1:
-        raise UserError(
-            f"trainer.devices={cfg.trainer.devices}: this program runs on one device so far. Say trainer.devices=1; "
-            "for several runs at once, experiments/reproduce.py launch --jobs N."
-        )
-    return trainer
 
 
 def _finished(found: dict[str, Any], folder: Path) -> bool:

@@ -62,5 +62,5 @@ def quieten() -> None:
     for name in (*banners, "faiss.loader"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (".*does not have many workers.*", ".*isinstance\\(treespec, LeafSpec\\).*", ".*litlogger.*",
-                    ".*Checkpoint directory.*", ".*logging interval.*"):  # fmt: skip
+                    ".*Checkpoint directory.*", ".*sync_dist=True.*", ".*logging interval.*"):  # fmt: skip
         warnings.filterwarnings("ignore", message)

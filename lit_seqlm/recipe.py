@@ -4,11 +4,14 @@ import logging
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lit_seqlm.config import CONF, NOT_IDENTITY, Scale
 from lit_seqlm.errors import UserError
+from lit_seqlm.strategy import launch
+from lit_seqlm.task.training import Training
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +31,46 @@ PAPERS_TOO = (
 
 def inherits(cfg: DictConfig) -> tuple[str, ...]:
     """Config groups that the task takes from the run that init_from names."""
-    return get_class(cfg.task._target_).inherits  # type: ignore[attr-defined]
+    return _task(cfg).inherits
+
+
+def uses_splits(cfg: DictConfig) -> bool:
+    """Whether the task reads the splits of its data, which then have to be there."""
+    return _task(cfg).uses_splits
+
+
+def num_processes(cfg: DictConfig, data: Any) -> int:
+    """How many processes train this run's model on this machine.
+
+    Raises:
+        UserError: several devices and no way to use them: no strategy, or a task, data or sweep for one device.
+    """
+    number = launch.num_devices(cfg.trainer.devices, cfg.trainer.accelerator)
+    several = f"trainer.devices={cfg.trainer.devices}"
+    if number > 1 and not cfg.strategy:
+        raise UserError(
+            f"{several}: say how they train one model: strategy=ddp, each with all of it, or strategy=fsdp, each "
+            "with a share. For several runs at once, experiments/reproduce.py launch --jobs N."
+        )
+    if not cfg.strategy:
+        return 1
+    if not issubclass(get_class(cfg.task._target_), Training):
+        raise UserError(f"task={_task_name()} runs on one device. Say strategy=single.")
+    if not getattr(data, "shares_epochs", False):
+        raise UserError(
+            f"strategy={HydraConfig.get().runtime.choices['strategy']}: these data are read in order by one process. "
+            "Say strategy=single, or choose data of single sequences, such as data=moses."
+        )
+    if number > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise UserError(
+            f"{several}: a sweep runs its jobs in one process. Give each its own command."
+        )
+    return number
+
+
+def stands(cfg: DictConfig, card: dict[str, Any]) -> bool:
+    """Whether what a finished run of this task made is still there."""
+    return _task(cfg).stands(card)
 
 
 def inherit(cfg: DictConfig, origin: dict[str, Any] | None, overrides: list[str]) -> None:
@@ -37,14 +79,10 @@ def inherit(cfg: DictConfig, origin: dict[str, Any] | None, overrides: list[str]
     Raises:
         UserError: if the task or the recipe needs trained weights and there are none.
     """
-    groups, task = inherits(cfg), get_class(cfg.task._target_)
+    groups, task = inherits(cfg), _task(cfg)
     if origin is None:
         if cfg.needs_weights or (groups and task.needs_origin):
-            what = (
-                cfg.name
-                if cfg.needs_weights
-                else f"task={HydraConfig.get().runtime.choices['task']}"
-            )
+            what = cfg.name if cfg.needs_weights else f"task={_task_name()}"
             raise UserError(f"{what} needs trained weights. Say init_from=RUN_FOLDER.")
         return
     keys = dict(override.lstrip("+~").partition("=")[::2] for override in overrides)
@@ -53,6 +91,11 @@ def inherit(cfg: DictConfig, origin: dict[str, Any] | None, overrides: list[str]
         for group in groups:
             if group in keys or (group != "model" and _chosen(group)):
                 continue
+            if not theirs.get(group):
+                raise UserError(
+                    f"init_from={cfg.init_from} has no {group}: task={_task_name()} goes on from a run "
+                    f"that was trained with one. Make it with task=finetune {group}=OPTION."
+                )
             cfg[group] = OmegaConf.create(theirs[group])
             for key, value in keys.items():
                 if key.startswith(f"{group}."):
@@ -61,6 +104,14 @@ def inherit(cfg: DictConfig, origin: dict[str, Any] | None, overrides: list[str]
             _read_alike(cfg, theirs, keys)
         if groups and "scale" not in keys:
             cfg.scale = Scale(theirs["scale"])
+
+
+def _task(cfg: DictConfig) -> Any:
+    return get_class(cfg.task._target_)
+
+
+def _task_name() -> str:
+    return HydraConfig.get().runtime.choices["task"]
 
 
 def _chosen(group: str) -> bool:

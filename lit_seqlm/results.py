@@ -12,7 +12,7 @@ from typing import Any
 
 SCHEMA = 1
 PROGRAM = ("run.py", "lit_seqlm", "conf", "pyproject.toml")  # what decides a run's numbers
-PACKAGES = ("torch", "lightning", "hydra-core", "numpy", "torchmetrics")
+PACKAGES = ("torch", "lightning", "hydra-core", "numpy", "torchmetrics", "rdkit")
 
 
 @dataclass

@@ -1,14 +1,18 @@
 """Two checkpoints a run: the best weights, and the state to continue from."""
 
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_seqlm.checkpoint import BEST, LAST, load_weights, read_checkpoint
 from lit_seqlm.errors import UserError, did_you_mean
+from lit_seqlm.task.ranks import any_rank
 
 
 class RunCheckpoint(Checkpoint):
@@ -34,6 +38,15 @@ class RunCheckpoint(Checkpoint):
         )
         self.best_value = float("inf")
         self._saved = time.monotonic()
+        self._stopping = False  # asked to, from outside; looked at between two steps
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Between processes, Lightning's own handler would broadcast from wherever the signal finds it."""
+        if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._stop)
+
+    def _stop(self, number: int, frame: Any) -> None:
+        self._stopping = True
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -42,10 +55,14 @@ class RunCheckpoint(Checkpoint):
             return
         first = batch_idx == 0 and trainer.current_epoch > 0
         due = time.monotonic() - self._saved >= self.every_seconds
-        if first or due or trainer.received_sigterm:
+        stopping = trainer.received_sigterm or self._stopping
+        # All processes save or none does: each has a part of what is saved.
+        if any_rank(first or due or stopping, pl_module.device):
             pl_module.check_finite()
             trainer.save_checkpoint(self.folder / LAST)
             self._saved = time.monotonic()
+        if trainer.world_size > 1 and any_rank(stopping, pl_module.device):
+            raise SIGTERMException
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         if trainer.sanity_checking:
@@ -57,13 +74,14 @@ class RunCheckpoint(Checkpoint):
         if value < self.best_value:
             self.best_value = value
             weights = {
-                "state_dict": pl_module.state_dict(),
+                "state_dict": trainer.strategy.lightning_module_state_dict(),
                 "epoch": trainer.current_epoch,
                 self.monitor: value,
             }
-            trainer.strategy.checkpoint_io.save_checkpoint(
-                {**weights, **self._identity(trainer)}, self.folder / BEST
-            )
+            if trainer.is_global_zero:
+                trainer.strategy.checkpoint_io.save_checkpoint(
+                    {**weights, **self._identity(trainer)}, self.folder / BEST
+                )
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]
@@ -83,6 +101,7 @@ class RunCheckpoint(Checkpoint):
     def restore(self, pl_module: Any) -> None:
         """Put the best weights back into the model."""
         pl_module.check_finite()
+        pl_module.trainer.strategy.barrier()
         if not (self.folder / BEST).exists():
             raise UserError(
                 "training ended before its first validation, so there are no best weights: let it run for an epoch"

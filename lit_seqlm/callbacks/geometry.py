@@ -13,6 +13,7 @@ from lit_seqlm.metrics.geometry import (
     singular_values,
     summarise,
 )
+from lit_seqlm.strategy.sharded import whole
 
 
 class Geometry(lightning.Callback):
@@ -40,6 +41,7 @@ class Geometry(lightning.Callback):
         weight_VD = getattr(getattr(pl_module.model, "output_embedding", None), "weight", None)
         if weight_VD is None:
             return
+        weight_VD = whole(weight_VD.detach())
         rows_Q = evenly(len(weight_VD), self.num_rows).to(weight_VD.device)
         distances_Q = nearest_neighbour_distances(weight_VD, rows_Q)
         singular = singular_values(weight_VD)

@@ -56,6 +56,8 @@ class History(Checkpoint):
                 **metrics,
             }
         )
+        if not trainer.is_global_zero:
+            return
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
         lines = [",".join(columns)] + [
             ",".join(str(row.get(c, "")) for c in columns) for row in self.rows

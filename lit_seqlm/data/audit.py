@@ -160,8 +160,8 @@ def num_conflicting(sequences: list[str], labels_NK: np.ndarray) -> int:
     found = 0
     for alike in rows.values():
         if len(alike) > 1:
-            labels = np.ma.masked_invalid(labels_NK[alike])
-            if np.ma.filled(np.ptp(labels, axis=0), 0).any():
+            spread_K = np.ma.masked_invalid(labels_NK[alike]).ptp(axis=0)
+            if np.ma.filled(spread_K, 0).any():
                 found += len(alike)
     return found
 

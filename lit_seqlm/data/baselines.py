@@ -109,7 +109,11 @@ class Baselines:
         return asked
 
     def _follows_from(self, data: PropertyData, name: str) -> Iterator[str | bytes]:
-        yield f"{name} {self.penalty} {self.num_trees} {self.extra_trees_rows} {self.seed}"
+        yield name
+        if name.startswith("ridge"):
+            yield self.penalty
+        if name.startswith("extra_trees"):
+            yield f"{self.num_trees} {self.extra_trees_rows} {self.seed}"
         yield f"{sklearn.__version__} {version()} {data.kind}"
         yield str([target.extensive for target in data.targets])
         for split in SPLITS:

@@ -5,6 +5,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 
@@ -43,6 +44,15 @@ class Batch:
     def conditions(self) -> dict[str, Tensor]:
         """What a model is given beside tokens and state: only what this batch has."""
         return {} if self.valid_BT is None else {"valid_BT": self.valid_BT}
+
+    def silenced(self) -> "Batch":
+        """The same sequences with nothing to score: for a process that only keeps step with others."""
+        labels_BK = self.labels_BK
+        return replace(
+            self,
+            mask_BT=torch.zeros_like(self.tokens_BT, dtype=torch.bool),
+            labels_BK=None if labels_BK is None else torch.full_like(labels_BK, torch.nan),
+        )
 
     def pieces(self, length: int | None) -> Iterator["Batch"]:
         """Copies of so many tokens each, in order; overlapping windows, which have a mask, stay whole."""

@@ -36,7 +36,8 @@ def cut_by_budget(
     batches, start = [], 0
     while start < len(rows):
         # Widths rise, so rows x width does: the first count beyond the budget is found by bisection.
-        costs = widths[start:] * np.arange(1, len(rows) - start + 1)
+        most = token_budget // int(widths[start]) + 1
+        costs = widths[start : start + most] * np.arange(1, min(most, len(rows) - start) + 1)
         count = max(1, int(np.searchsorted(costs, token_budget, side="right")))
         batches.append(rows[start : start + count])
         start += count

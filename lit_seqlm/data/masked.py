@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import lightning
 import numpy as np
-import torch
 
-from lit_seqlm.data.batch import Batch
 from lit_seqlm.data.bucketing import budget_batches, cut_by_budget, padding_share
 from lit_seqlm.data.corpus import SPLITS
+from lit_seqlm.data.input_rows import InputRow
+from lit_seqlm.data.masked_loader import MaskedLoader, Masker
 from lit_seqlm.data.masking import Masking, Vocabulary
 from lit_seqlm.data.ranks import share
 from lit_seqlm.data.stream import at_least_one
@@ -20,8 +20,6 @@ from lit_seqlm.data.token_table import TokenTable
 from lit_seqlm.errors import UserError
 
 log = logging.getLogger(__name__)
-
-FIXED = 1_000_003  # the masks of validation and test are drawn from it and the batch alone
 
 
 class SequenceSource(Protocol):
@@ -35,51 +33,78 @@ class SequenceSource(Protocol):
 
     def sequences(self, split: str, tokenizer: Any) -> list[str]: ...
 
+    def rows(self, path: str, column: str | None, tokenizer: Any) -> Iterator[InputRow]: ...
 
-class MaskedLoader:
-    """Batches of rows, masked as they are handed out: a pure function of rows, batches and seed.
 
-    Its place is in the checkpoint, as a `StreamLoader`'s is.
+class MaskedSequences(lightning.LightningDataModule):
+    """What all data of masked language models share: how sequences are scored, in batches under a budget.
+
+    `tables` holds a `TokenTable` of every split that is scored; their batches and masks never change.
+
+    Args:
+        tokenizer: has the special ids.
+        masking: which tokens are to be found again.
+        token_budget, eval_token_budget: padded tokens of a batch.
+        window: sequences sorted together.
+        multiple: widths are rounded up to one of these.
+        seed: of batches and masks, with the epoch.
     """
+
+    shares_epochs = True  # among processes
+    needs_state = False  # no batch goes on where another ended
 
     def __init__(
         self,
-        table: TokenTable,
-        batches: list[np.ndarray],
+        tokenizer: Any,
         masking: Masking,
-        vocabulary: Vocabulary,
-        pad_id: int,
+        token_budget: int,
+        eval_token_budget: int,
+        window: int,
         multiple: int,
         seed: int,
     ):
-        self.table, self.batches, self.masking = table, batches, masking
-        self.vocabulary, self.pad_id, self.multiple, self.seed = vocabulary, pad_id, multiple, seed
-        self.position = 0  # batches handed out so far in this epoch
-        self._resume_at = 0
+        super().__init__()
+        sizes = {"token_budget": token_budget, "eval_token_budget": eval_token_budget,
+                 "window": window, "multiple": multiple}  # fmt: skip
+        for key, size in sizes.items():
+            at_least_one(key, size)
+        self.tokenizer, self.masking = tokenizer, masking
+        self.token_budget, self.eval_token_budget = token_budget, eval_token_budget
+        self.window, self.multiple, self.seed = window, multiple, seed
+        self.tables: dict[str, TokenTable] = {}
 
-    def __len__(self) -> int:
-        return len(self.batches)
+    def exact_numbers(self, split: str, nll: float, scored: float) -> dict[str, float]:
+        """What follows from a split's mean loss: nothing more."""
+        return {}
 
-    def __iter__(self) -> Iterator[Batch]:
-        first, self._resume_at = self._resume_at, 0
-        for index in range(first, len(self.batches)):
-            self.position = (index + 1) % len(self.batches)
-            yield self._batch(index)
+    @property
+    def unknown_id(self) -> int | None:
+        return None  # never among the tokens to be found
 
-    def _batch(self, index: int) -> Batch:
-        tokens_BT, valid_BT = self.table.pad(self.batches[index], self.pad_id, self.multiple)
-        generator = torch.Generator().manual_seed(self.seed * FIXED + index)
-        read_BT, selected_BT = self.masking(tokens_BT, self.vocabulary, generator)
-        return Batch(read_BT, tokens_BT, selected_BT, valid_BT)
+    @property
+    def vocabulary(self) -> Vocabulary:
+        special = tuple(self.tokenizer.special_ids)
+        return Vocabulary(len(self.tokenizer), self.tokenizer.mask_id, special)
 
-    def state_dict(self) -> dict[str, int]:
-        return {"position": self.position}
+    @property
+    def masker(self) -> Masker:
+        return Masker(self.masking, self.vocabulary, self.tokenizer.pad_id, self.multiple)
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.position = self._resume_at = state["position"]
+    def val_dataloader(self) -> MaskedLoader:
+        return self.exact_dataloader("valid")
+
+    def exact_dataloader(self, split: str) -> MaskedLoader:
+        """Every sequence once, by length, under masks that never change."""
+        lengths = self.tables[split].lengths
+        rows = np.argsort(lengths, kind="stable")
+        batches = cut_by_budget(rows, lengths[rows], self.eval_token_budget, self.multiple)
+        return self._loader(split, batches, SPLITS.index(split))
+
+    def _loader(self, split: str, batches: list[np.ndarray], seed: int) -> MaskedLoader:
+        return MaskedLoader(self.tables[split], share(batches, self.trainer), self.masker, seed)
 
 
-class MaskedData(lightning.LightningDataModule):
+class MaskedData(MaskedSequences):
     """Sequences sorted by length within windows, cut into batches under a budget of tokens, masked on the fly.
 
     `tables` holds a `TokenTable` for each of train, valid and test. Every epoch draws new batches and new masks from
@@ -99,8 +124,6 @@ class MaskedData(lightning.LightningDataModule):
         UserError: for sizes that cannot be; in `setup`, for a split that has no sequence left.
     """
 
-    needs_state = False  # no batch goes on where another ended
-
     def __init__(
         self,
         source: SequenceSource,
@@ -114,23 +137,22 @@ class MaskedData(lightning.LightningDataModule):
         max_len: int,
         seed: int,
     ):
-        super().__init__()
-        sizes = {"token_budget": token_budget, "eval_token_budget": eval_token_budget,
-                 "window": window, "multiple": multiple, "min_len": min_len}  # fmt: skip
-        for key, size in sizes.items():
-            at_least_one(key, size)
+        super().__init__(
+            tokenizer, masking, token_budget, eval_token_budget, window, multiple, seed
+        )
+        at_least_one("min_len", min_len)
         if max_len < min_len:
             raise UserError(f"data.max_len={max_len}: it must be at least data.min_len, {min_len}.")
-        self.source, self.tokenizer, self.masking = source, tokenizer, masking
-        self.token_budget, self.eval_token_budget = token_budget, eval_token_budget
-        self.window, self.multiple, self.seed = window, multiple, seed
-        self.min_len, self.max_len = min_len, max_len
-        self.tables: dict[str, TokenTable] = {}
+        self.source, self.min_len, self.max_len = source, min_len, max_len
         self.num_dropped: dict[str, int] = {}
 
     def fingerprint(self) -> str:
         """What tells this corpus from another under the same name; part of a run's identity."""
         return self.source.digest()
+
+    def rows(self, path: str, column: str | None) -> Iterator[InputRow]:
+        """A file of other sequences, row by row; its splits need not be there."""
+        return self.source.rows(path, column, self.tokenizer)
 
     def prepare_data(self) -> None:
         self.source.fetch()
@@ -168,19 +190,6 @@ class MaskedData(lightning.LightningDataModule):
             )
         return table if len(keep) == len(table) else table.select(keep)
 
-    def exact_numbers(self, split: str, nll: float, scored: float) -> dict[str, float]:
-        """What follows from a split's mean loss: nothing more."""
-        return {}
-
-    @property
-    def unknown_id(self) -> int | None:
-        return None  # never among the tokens to be found
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        special = tuple(self.tokenizer.special_ids)
-        return Vocabulary(len(self.tokenizer), self.tokenizer.mask_id, special)
-
     def train_dataloader(self) -> MaskedLoader:
         epoch = self.trainer.current_epoch if self.trainer else 0
         rng = np.random.default_rng([self.seed, epoch])
@@ -189,19 +198,4 @@ class MaskedData(lightning.LightningDataModule):
         if epoch == 0:
             waste = padding_share(lengths, batches, self.multiple)
             log.info("%d batches an epoch, %.1f %% padding", len(batches), 100 * waste)
-        return self._loader("train", share(batches, self.trainer), int(rng.integers(2**31)))
-
-    def val_dataloader(self) -> MaskedLoader:
-        return self.exact_dataloader("valid")
-
-    def exact_dataloader(self, split: str) -> MaskedLoader:
-        """Every sequence once, by length, under masks that never change."""
-        lengths = self.tables[split].lengths
-        rows = np.argsort(lengths, kind="stable")
-        batches = cut_by_budget(rows, lengths[rows], self.eval_token_budget, self.multiple)
-        return self._loader(split, share(batches, self.trainer), SPLITS.index(split))
-
-    def _loader(self, split: str, batches: list[np.ndarray], seed: int) -> MaskedLoader:
-        return MaskedLoader(
-            self.tables[split], batches, self.masking, self.vocabulary, self.tokenizer.pad_id, self.multiple, seed
-        )  # fmt: skip
+        return self._loader("train", batches, int(rng.integers(2**31)))

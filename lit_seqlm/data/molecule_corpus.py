@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 
 from lit_seqlm.data.chemistry.canonical import version
 from lit_seqlm.data.chemistry.rows import read_rows
+from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.molecule_forms import molecule_forms
+from lit_seqlm.data.molecule_rows import molecule_rows
 from lit_seqlm.data.property_source import PropertySource
 from lit_seqlm.errors import UserError
 
@@ -81,6 +83,10 @@ class MoleculeCorpus:
         if tokenizer.isomeric not in self._splits:
             self._splits[tokenizer.isomeric] = self._draw(tokenizer)
         return self._splits[tokenizer.isomeric][split]
+
+    def rows(self, path: str, column: str | None, tokenizer: Any) -> Iterator[InputRow]:
+        """Molecules of any other file; SMILES as `tokenizer.isomeric` says."""
+        return molecule_rows(path, column, tokenizer.isomeric)
 
     def _draw(self, tokenizer: Any) -> dict[str, list[str]]:
         rng = np.random.default_rng(self.seed)

@@ -3,6 +3,7 @@
 # N = molecules, K = targets, C = covariates
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from lit_seqlm.data.chemistry.enumeration import random_smiles
 from lit_seqlm.data.chemistry.fingerprint import fingerprints
 from lit_seqlm.data.chemistry.scaffold import murcko_scaffold
 from lit_seqlm.data.corpus import SPLITS
+from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.label_rows import LabelRows
 from lit_seqlm.data.molecule_forms import MoleculeForms, each, molecule_forms, without_stereo
+from lit_seqlm.data.molecule_rows import atom_counts, molecule_rows
 from lit_seqlm.data.property_source import Dropped, PropertyTable
 from lit_seqlm.data.splits import (
     Fractions,
@@ -83,6 +86,13 @@ class Molecules:
                 if forms.reasons[place]
             ],
         )
+
+    def rows(self, path: str, column: str | None, tokenizer: Any) -> Iterator[InputRow]:
+        """Molecules of any other file; SMILES as `tokenizer.isomeric` says."""
+        return molecule_rows(path, column, tokenizer.isomeric)
+
+    def covariates_of(self, sequences: list[str]) -> np.ndarray:
+        return atom_counts(sequences)
 
     def variant(self, sequence: str, seed: int) -> str:
         """The same molecule written from another atom on."""

@@ -3,6 +3,7 @@
 # N = sequences, K = targets
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import lightning
@@ -10,8 +11,10 @@ import numpy as np
 
 from lit_seqlm.data.bucketing import budget_batches, exact_length_batches
 from lit_seqlm.data.corpus import SPLITS
+from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.property_loader import PropertyLoader, TokenisedTable, truncated
 from lit_seqlm.data.property_source import Dropped, PropertySource, PropertyTable, report_dropped
+from lit_seqlm.data.ranks import share
 from lit_seqlm.data.stream import at_least_one
 from lit_seqlm.data.targets import Target, choose
 from lit_seqlm.errors import UserError
@@ -42,6 +45,8 @@ class PropertyData(lightning.LightningDataModule):
     Raises:
         UserError: for options that cannot be, a target that there is not, a split without rows.
     """
+
+    shares_epochs = True  # among processes
 
     def __init__(
         self,
@@ -85,6 +90,14 @@ class PropertyData(lightning.LightningDataModule):
         """What tells this data from another under the same name; part of a run's identity."""
         return self.source.digest()
 
+    def rows(self, path: str, column: str | None) -> Iterator[InputRow]:
+        """A file of other sequences, row by row; the splits need not be there."""
+        return self.source.rows(path, column, self.tokenizer)
+
+    def covariates_of(self, sequences: list[str]) -> np.ndarray:
+        """Of sequences in the form that the tokenizer reads, float64 (N, C)."""
+        return self.source.covariates_of(sequences)
+
     def prepare_data(self) -> None:
         self.source.fetch()
 
@@ -125,7 +138,7 @@ class PropertyData(lightning.LightningDataModule):
             order = rng.permutation(len(table))
             batches = np.split(order, range(self.batch_size, len(order), self.batch_size))
         multiple = self.multiple if self.batching == "budget" else 1
-        return PropertyLoader(table, batches, self.tokenizer.pad_id, multiple)
+        return PropertyLoader(table, share(batches, self.trainer), self.tokenizer.pad_id, multiple)
 
     def val_dataloader(self) -> PropertyLoader:
         return self.exact_dataloader("valid")
@@ -135,7 +148,7 @@ class PropertyData(lightning.LightningDataModule):
         table = self.tables[split]
         order = np.argsort(table.tokens.lengths, kind="stable")
         batches = np.split(order, range(self.eval_batch_size, len(order), self.eval_batch_size))
-        return PropertyLoader(table, batches, self.tokenizer.pad_id, 1)
+        return PropertyLoader(table, share(batches, self.trainer), self.tokenizer.pad_id, 1)
 
     def _tokenised(self, split: str) -> TokenisedTable:
         where = f"data={self.source.name}, {split}"

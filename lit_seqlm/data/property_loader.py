@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from lit_seqlm.data.batch import Batch
+from lit_seqlm.data.ranks import Share
 from lit_seqlm.data.token_table import TokenTable
 
 
@@ -33,25 +34,22 @@ class PropertyLoader:
     Its place is in the checkpoint; an iterator begins at the start unless a place was loaded.
     """
 
-    def __init__(
-        self, table: TokenisedTable, batches: list[np.ndarray], pad_id: int, multiple: int
-    ):
-        self.table, self.batches = table, batches
+    def __init__(self, table: TokenisedTable, share: Share, pad_id: int, multiple: int):
+        self.table, self.share = table, share
         self.pad_id, self.multiple = pad_id, multiple
         self.position = 0  # batches handed out so far in this epoch
         self._resume_at = 0
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.share)
 
     def __iter__(self) -> Iterator[Batch]:
         first, self._resume_at = self._resume_at, 0
         self.position = first
-        for index in range(first, len(self.batches)):
-            self.position = (index + 1) % len(
-                self.batches
-            )  # an epoch's end is the next one's start
-            yield self.batch(self.batches[index])
+        for index in range(first, len(self)):
+            self.position = (index + 1) % len(self)  # an epoch's end is the next one's start
+            batch = self.batch(self.share.batches[index])
+            yield batch if index < self.share.num_scored else batch.silenced()
 
     def batch(self, rows: np.ndarray) -> Batch:
         tokens_BT, valid_BT = self.table.tokens.pad(rows, self.pad_id, self.multiple)

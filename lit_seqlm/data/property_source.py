@@ -3,12 +3,13 @@
 # N = sequences, K = targets, C = covariates
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.targets import Target
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,12 @@ class PropertySource(Protocol):
 
     def table(self, split: str, tokenizer: Any) -> PropertyTable:
         """A split in the form that this tokenizer reads."""
+
+    def rows(self, path: str, column: str | None, tokenizer: Any) -> Iterator[InputRow]:
+        """Any other file's rows in the form that this tokenizer reads; null: the usual column."""
+
+    def covariates_of(self, sequences: list[str]) -> np.ndarray:
+        """Of sequences in that form, float64 (N, C)."""
 
     def variant(self, sequence: str, seed: int) -> str:
         """Another way to write the same sequence, where there is one."""

@@ -20,7 +20,7 @@ class Schedule:
         make: gives the schedule for an optimizer.
     """
 
-    def __init__(self, interval: str, make: Callable[[Optimizer], Any]):
+    def __init__(self, interval: str, make: Callable[..., Any]):
         if interval not in INTERVALS:
             raise UserError(f"scheduler.interval={interval}: choose one of {', '.join(INTERVALS)}")
         self.interval, self.make = interval, make

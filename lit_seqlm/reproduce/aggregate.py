@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lit_seqlm.reproduce.table import Row, Table
+from lit_seqlm.reproduce.row import Row
+from lit_seqlm.reproduce.strict import Printed
+from lit_seqlm.reproduce.table import Table
 
 Records = Mapping[str, Mapping[int, Mapping[str, Any]]]  # row id -> seed -> result.json
 
@@ -76,7 +78,7 @@ def paper_effect(table: Table, row: Row) -> PaperEffect | None:
 
 def status(table: Table, row: Row, records: Mapping[int, Mapping[str, Any]]) -> str:
     """A few words: what is behind a row's numbers."""
-    if not row.experiment:
+    if not table.source(row).experiment:
         return table.absent if row.scale == "paper" else "not implemented"
     of = [str(records[seed].get("status")) for seed in row.seeds if seed in records]
     diverged, done = of.count("diverged"), of.count("done")
@@ -87,14 +89,37 @@ def status(table: Table, row: Row, records: Mapping[int, Mapping[str, Any]]) -> 
     return {len(row.seeds): "done" if done else "diverged"}.get(done or diverged, "not run")
 
 
+def demanded(table: Table, row: Row) -> dict[str, float]:
+    """What a row's tolerance speaks of: all expected numbers or else the published headline."""
+    if row.tolerance is None:
+        return {}
+    if row.expected:
+        return row.expected.value
+    return {table.headline: row.paper.value[table.headline]} if row.paper else {}
+
+
+def outside_tolerance(
+    table: Table, row: Row, records: Mapping[int, Mapping[str, Any]]
+) -> dict[str, Spread]:
+    """The measured numbers that are farther from those demanded than the row's percent.
+
+    An expected number is known to half a unit of its last digit only, which is allowed on top.
+    """
+    found = {}
+    for metric, target in demanded(table, row).items():
+        value = measured(records, metric)
+        allowed = abs(target) * (row.tolerance or 0) / 100
+        if row.expected and isinstance(target, Printed):
+            allowed += 0.5 * 10**-target.digits
+        if value and not (math.isfinite(value.mean) and abs(value.mean - target) <= allowed):
+            found[metric] = value
+    return found
+
+
 def within_tolerance(
     table: Table, row: Row, records: Mapping[int, Mapping[str, Any]]
 ) -> bool | None:
-    """Whether the headline is as near the published one as the row demands; None: no demand."""
-    value = measured(records, table.headline)
-    if row.tolerance is None or row.paper is None or value is None:
+    """Whether all measured numbers are as near as the row demands; None: nothing is demanded or measured."""
+    if not any(measured(records, metric) for metric in demanded(table, row)):
         return None
-    target = row.paper.value[table.headline]
-    return (
-        math.isfinite(value.mean) and abs(value.mean - target) <= abs(target) * row.tolerance / 100
-    )
+    return not outside_tolerance(table, row, records)

@@ -5,10 +5,17 @@ from typing import Any
 
 from lit_seqlm.reproduce import aggregate
 from lit_seqlm.reproduce.aggregate import Spread
-from lit_seqlm.reproduce.table import Metric, Row, Table
+from lit_seqlm.reproduce.row import Metric, Row
+from lit_seqlm.reproduce.strict import Printed
+from lit_seqlm.reproduce.table import Table
 
 UNVERIFIED = "(unverified)"
 NOTHING = "-"
+
+
+def own_number(value: float, metric: Metric) -> str:
+    """As it was written, or as the metric says where that is not known."""
+    return f"{value:.{value.digits}f}" if isinstance(value, Printed) else number(value, metric)
 
 
 def number(value: float, metric: Metric) -> str:
@@ -63,7 +70,7 @@ def commit_text(records: Mapping[int, Mapping[str, Any]]) -> str:
 
 def status_text(table: Table, row: Row, records: Mapping[int, Mapping[str, Any]]) -> str:
     text = aggregate.status(table, row, records)
-    outside = aggregate.within_tolerance(table, row, records) is False
+    outside = aggregate.outside_tolerance(table, row, records)
     return f"{text}, out of tolerance" if outside else text
 
 
@@ -77,9 +84,25 @@ def paper_text(table: Table, row: Row, sources: list[str], keys: Sequence[str]) 
 
 
 def paper_number(table: Table, row: Row, key: str) -> str:
+    """With its own deviation, and marked if it alone was not read in the source."""
     if row.paper is None or key not in row.paper.value:
         return NOTHING
-    return number(row.paper.value[key], table.metrics[key])
+    told = own_number if table.published_digits == "own" else number
+    numbers = [row.paper.value[key], *([row.paper.sd[key]] if key in row.paper.sd else [])]
+    mark = f" {UNVERIFIED}" if key in row.paper.unverified else ""
+    return " ± ".join(told(value, table.metrics[key]) for value in numbers) + mark
+
+
+def expected_number(table: Table, row: Row, key: str) -> str:
+    if row.expected is None or key not in row.expected.value:
+        return NOTHING
+    return own_number(row.expected.value[key], table.metrics[key])
+
+
+def expected_text(table: Table, row: Row, keys: Sequence[str]) -> str:
+    """Every metric that is shown."""
+    texts = [expected_number(table, row, key) for key in keys]
+    return " / ".join(texts) if set(texts) != {NOTHING} else NOTHING
 
 
 def source_text(row: Row, sources: list[str]) -> str:

@@ -21,12 +21,12 @@ def check_table(table: Table, records: Records) -> list[str]:
     for path in stray_files(table) if table.results == "committed" else ():
         problems.append(f"{table.name}/{path.name}: no row and seed of the table asks for it")
     for row in table.rows:
-        value = aggregate.measured(records[row.id], table.headline)
-        if aggregate.within_tolerance(table, row, records[row.id]) is False and value and row.paper:
-            metric, target = table.metrics[table.headline], row.paper.value[table.headline]
+        demanded = aggregate.demanded(table, row)
+        for key, value in aggregate.outside_tolerance(table, row, records[row.id]).items():
+            metric = table.metrics[key]
             problems.append(
                 f"{table.name}: row {row.id}: measured {metric.label} {number(value.mean, metric)} "
-                f"is more than {row.tolerance:g} % from {number(target, metric)}"
+                f"is more than {row.tolerance:g} % from {number(demanded[key], metric)}"
             )
     return problems
 

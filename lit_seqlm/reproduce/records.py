@@ -8,8 +8,9 @@ from typing import Any
 
 from lit_seqlm.config import run_folder
 from lit_seqlm.errors import UserError
-from lit_seqlm.reproduce.plan import FINISHED, Job, output_root, plan
-from lit_seqlm.reproduce.table import Row, Table
+from lit_seqlm.reproduce.plan import COMMON_ROOT, FINISHED, Job, is_stale, output_root, plan
+from lit_seqlm.reproduce.row import Row
+from lit_seqlm.reproduce.table import Table
 from lit_seqlm.results import read_result, write_atomically
 
 MACHINE_PATH = re.compile(r"(?:^|[\s=:'\"(\[,])(?:~|[A-Za-z]:\\|/[\w.-]+/)")
@@ -30,19 +31,38 @@ def load_records(table: Table) -> dict[str, dict[int, dict[str, Any]]]:
             record = record if record and record.get("status") in FINISHED else None
         if record:
             records[job.row][job.seed] = record
+    whole = dict(records)
+    for row in table.rows:
+        if row.prefix:
+            found = whole[table.source(row).id].items()
+            records[row.id] = {seed: _of(record, row.prefix) for seed, record in found}
     return records
+
+
+def _of(record: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The same run, with those of its numbers that begin with `prefix` as its test numbers."""
+    metrics = {
+        f"test/{name.removeprefix(prefix)}": value
+        for name, value in record.get("metrics", {}).items()
+        if name.startswith(prefix)
+    }
+    return {**record, "metrics": metrics}
 
 
 def keep(table: Table, job: Job) -> bool:
     """Copy a finished run's record beside the table; False where there is nothing new to keep.
 
+    Where this machine keeps its runs is told as `COMMON_ROOT`.
+
     Raises:
-        UserError: if the record says where on this machine the run was.
+        UserError: if the record is of another run, or still says where on this machine something was.
     """
     record = read_result(job.folder)
     if table.results != "committed" or record is None or record.get("status") not in FINISHED:
         return False
-    problems = faults(record, table.row(job.row), job)
+    record = _told_anew(record, output_root())
+    (common,) = [other for other in plan(table, [table.row(job.row)]) if other.key == job.key]
+    problems = faults(record, table.row(job.row), common)
     if problems:
         raise UserError(f"{job.folder}/result.json cannot be kept: {'; '.join(problems)}.")
     path = committed_path(table, *job.key)
@@ -50,6 +70,26 @@ def keep(table: Table, job: Job) -> bool:
         return False
     write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
     return True
+
+
+def collect(table: Table) -> list[str]:
+    """Keep what is finished under this machine's output root, and run nothing.
+
+    Returns:
+        Why some finished runs could not be kept.
+    """
+    problems = []
+    for job in plan(table, table.rows, output_root()):
+        if is_stale(job):
+            problems.append(
+                f"{job.title}: {job.folder} holds a run of another recipe than today's."
+            )
+            continue
+        try:
+            keep(table, job)
+        except UserError as error:
+            problems.append(str(error))
+    return problems
 
 
 def faults(record: Mapping[str, Any], row: Row, job: Job) -> list[str]:
@@ -66,7 +106,7 @@ def faults(record: Mapping[str, Any], row: Row, job: Job) -> list[str]:
     if record.get("seed") != job.seed or job.folder != _folder_of(record, job):
         theirs, ours = " ".join(record["overrides"]), " ".join(job.command)
         found.append(f"it is of another run: {theirs}, the row says {ours}")
-    if row.init_from and not record.get("origin"):
+    if (row.init_from or record.get("init_from")) and not record.get("origin"):
         found.append("it does not say which weights it started from")
     if record["scale"] != row.scale:
         found.append(f"its scale is {record['scale']!r}, the row says {row.scale!r}")
@@ -92,6 +132,17 @@ def _folder_of(record: Mapping[str, Any], job: Job) -> Path:
     """The run folder that the recorded command has, under the same output root."""
     root = job.folder.parents[1]
     return root / run_folder(record.get("name", ""), record.get("seed", 0), record["overrides"])
+
+
+def _told_anew(value: Any, root: str) -> Any:
+    """The same record with paths under `root` told as under `COMMON_ROOT`."""
+    if isinstance(value, dict):
+        return {key: _told_anew(inner, root) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_told_anew(inner, root) for inner in value]
+    if isinstance(value, str):
+        return re.sub(rf"(?<![\w./-]){re.escape(root.rstrip('/'))}(?=/|$)", COMMON_ROOT, value)
+    return value
 
 
 def _texts(value: Any) -> list[str]:

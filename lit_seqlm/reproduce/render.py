@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table as RichTable
 
 from lit_seqlm.reproduce.aggregate import Records
+from lit_seqlm.reproduce.by_metric import laid_out
 from lit_seqlm.reproduce.cells import NOTHING, UNVERIFIED
 from lit_seqlm.reproduce.table import Paper, Table
-from lit_seqlm.reproduce.view import MEASURED, MOST_IN_A_CELL, view
+from lit_seqlm.reproduce.view import MEASURED, MOST_IN_A_CELL, Column, view
+
+MOST_COLUMNS = 80  # of a terminal, for a table by metric
 
 
 def markdown(paper: Paper, tables: Sequence[tuple[Table, Records]], command: str) -> str:
@@ -25,7 +29,7 @@ def markdown(paper: Paper, tables: Sequence[tuple[Table, Records]], command: str
     ]
     parts += [paper.note.strip()] if paper.note else []
     for table, records in tables:
-        shown = view(table, records)
+        shown = laid_out(table, records)
         parts += [f"## {table.title}"]
         parts += [table.note.strip()] if table.note else []
         grid = [shown.columns, ["---"] * len(shown.columns), *shown.lines]
@@ -39,8 +43,13 @@ def markdown(paper: Paper, tables: Sequence[tuple[Table, Records]], command: str
     return "\n\n".join(parts) + "\n"
 
 
-def terminal(table: Table, records: Records) -> RichTable:
-    """For a terminal of 100 columns: of two metrics the headline alone; neither scale nor commit of a row."""
+def terminal(table: Table, records: Records) -> RichTable | Group:
+    """For a terminal of 100 columns: of two metrics the headline alone; neither scale nor commit of a row.
+
+    By metric, models that do not fit beside each other stand below.
+    """
+    if table.layout == "metrics":
+        return _stacked(table, records)
     many = len(table.metrics) > MOST_IN_A_CELL
     shown = view(table, records, () if many else [table.headline])
     of_rows = next((part.cells for part in shown.parts if part.title == "commit"), [])
@@ -61,3 +70,34 @@ def terminal(table: Table, records: Records) -> RichTable:
     for line in zip(*[part.cells for part in kept], strict=True):
         grid.add_row(*[cell.replace("[", "\\[") for cell in line])
     return grid
+
+
+def _stacked(table: Table, records: Records) -> Group:
+    shown = laid_out(table, records)
+    first, *models = shown.parts
+    groups: list[list[Column]] = [[]]
+    for part in models:
+        if sum(map(_width, (first, *groups[-1], part))) > MOST_COLUMNS and groups[-1]:
+            groups.append([])
+        groups[-1].append(part)
+    grids = []
+    for group in groups:
+        grid = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for part in (first, *group):
+            header = part.header.replace("[", "\\[")
+            grid.add_column(
+                header, justify="left" if part is first else "right", width=_width(part) - 1
+            )
+        for line in zip(*[part.cells for part in (first, *group)], strict=True):
+            grid.add_row(*[cell.replace("[", "\\[") for cell in line])
+        grids.append(grid)
+    grids[0].title, grids[-1].caption = table.title, "\n".join(shown.notes)
+    grids[0].title_justify = grids[-1].caption_justify = "left"
+    return Group(*grids)
+
+
+def _width(part: Column) -> int:
+    """What numbers and single words need, and a space; other cells are folded."""
+    texts = [*part.header.split(), *[word for cell in part.cells for word in cell.split()]]
+    numbers = [cell for cell in part.cells if cell[:1].isdigit() and "(" not in cell]
+    return max(map(len, [*texts, *numbers])) + 1

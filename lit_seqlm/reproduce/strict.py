@@ -9,6 +9,16 @@ import yaml
 from lit_seqlm.errors import UserError, did_you_mean
 
 
+class Printed(float):
+    """A number that remembers how it was written: 0.27 has two digits behind the point, 0.270 three."""
+
+    text: str
+
+    @property
+    def digits(self) -> int:
+        return len(self.text.partition(".")[2])
+
+
 def construct(kind: Any, plain: Any, where: str) -> Any:
     """A dataclass from a mapping whose keys and simple types must fit."""
     values = mapping(plain, where)
@@ -42,7 +52,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         raise UserError(f"{where} must be a number, not {value!r}.")
     if kind == dict[str, float]:
         return {
-            key: float(_convert(inner, float | None, f"{where}: {key}"))
+            key: _number(_convert(inner, float | None, f"{where}: {key}"))
             for key, inner in mapping(value, where).items()
         }
     for of, inner_kind in ((tuple[str, ...], str), (tuple[int, ...], int)):
@@ -51,6 +61,10 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
                 raise UserError(f"{where} must be a list, not {value!r}.")
             return tuple(_convert(inner, inner_kind, where) for inner in value)
     return value
+
+
+def _number(value: Any) -> float:
+    return value if isinstance(value, Printed) else float(value)
 
 
 def choice(value: str, choices: Any, where: str) -> None:
@@ -73,7 +87,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 class _NoDuplicates(yaml.SafeLoader):
-    """YAML lets the last of two equal keys win in silence; here it is an error."""
+    """YAML lets the last of two equal keys win in silence; here it is an error. Numbers are `Printed`."""
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        value = Printed(super().construct_yaml_float(node))
+        value.text = node.value
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -83,3 +102,6 @@ class _NoDuplicates(yaml.SafeLoader):
                     None, None, f"the key {key!r} stands twice", node.start_mark
                 )
         return super().construct_mapping(node, deep)
+
+
+_NoDuplicates.add_constructor("tag:yaml.org,2002:float", _NoDuplicates.construct_yaml_float)

@@ -1,72 +1,17 @@
 """The schema of a table of claimed numbers, and how it is read: strictly, from YAML."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from lit_seqlm.errors import UserError, did_you_mean
+from lit_seqlm.reproduce.row import DIRECTIONS, Metric, Row, read_row
 from lit_seqlm.reproduce.strict import check_keys, choice, construct, mapping, read_yaml
 
 SCALES = ("paper", "reduced")
-DIRECTIONS = ("lower", "higher", "none")
 RESULTS = ("committed", "outputs")
+LAYOUTS = ("rows", "metrics")
+DIGITS = ("metric", "own")
 PAPER_FILE = "paper.yaml"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One number of result.json: how it is called, in what unit, and which way is better, if any (``none``)."""
-
-    label: str
-    direction: str
-    unit: str = ""
-    digits: int = 2
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What somebody else published, by metric, and where it stands."""
-
-    value: dict[str, float]
-    where: str
-    verified: bool
-
-
-@dataclass(frozen=True)
-class Effect:
-    """A row's change against another row, in percent of the headline metric.
-
-    Without `paper_percent` the paper's effect is that of the two rows' published values.
-    """
-
-    against: str
-    paper_percent: float | None = None
-    paper_where: str = ""
-    paper_verified: bool = True
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line: a recipe and its seeds, beside what was published for it.
-
-    Args:
-        experiment: a recipe by name; none is a row that this program cannot run yet.
-        init_from: id of the row whose run gives the weights: its only seed's, or the same seed's.
-        needs: ids of further rows whose runs must be there first.
-        tolerance: percent by which the measured headline may leave the published one.
-    """
-
-    id: str
-    label: str
-    experiment: str = ""
-    overrides: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (1,)
-    init_from: str = ""
-    needs: tuple[str, ...] = ()
-    scale: str = "paper"
-    paper: Reference | None = None
-    tolerance: float | None = None
-    effect: Effect | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +21,8 @@ class Table:
     Args:
         headline: the metric that effects and tolerances speak of.
         absent: the status of rows at the paper's scale that have no recipe, such as ``text not at hand``.
+        layout: ``rows``: a line for each row; ``metrics``: a line for each metric, a column for each row.
+        published_digits: of published numbers: as many as their ``metric`` says, or their ``own``.
         results: ``committed``: from experiments/PAPER/results; ``outputs``: from the run folders of
             this machine.
     """
@@ -87,12 +34,18 @@ class Table:
     note: str = ""
     after: str = ""
     absent: str = "not implemented"
+    layout: str = "rows"
+    published_digits: str = "metric"
     results: str = "committed"
     name: str = field(default="", metadata={"from_path": True})
     folder: Path = field(default=Path(), metadata={"from_path": True})
 
     def row(self, row_id: str) -> Row:
         return next(row for row in self.rows if row.id == row_id)
+
+    def source(self, row: Row) -> Row:
+        """The row whose runs give the numbers: itself, or the one that it is of."""
+        return self.row(row.of) if row.of else row
 
 
 @dataclass(frozen=True)
@@ -138,10 +91,16 @@ def load_table(folder: Path, name: str) -> Table:
     rows = plain.get("rows")
     if not isinstance(rows, list) or not rows:
         raise UserError(f"{where}: rows must be a list with at least one row.")
-    plain["rows"] = tuple(_row(row, f"{where}: row {number}") for number, row in enumerate(rows, 1))
+    plain["rows"] = tuple(
+        read_row(row, f"{where}: row {number}") for number, row in enumerate(rows, 1)
+    )
     table = construct(Table, {**plain, "name": name, "folder": folder}, where)
     _check_table(table, where)
-    return table
+    lent = [
+        replace(row, seeds=table.source(row).seeds, scale=table.source(row).scale)
+        for row in table.rows
+    ]
+    return replace(table, rows=tuple(lent))
 
 
 def table_path(folder: Path, name: str) -> Path:
@@ -154,17 +113,6 @@ def table_path(folder: Path, name: str) -> Path:
     return path
 
 
-def _row(plain: Any, where: str) -> Row:
-    if isinstance(plain, dict) and "id" in plain:
-        where = where.rpartition(" ")[0] + f" {plain['id']}"
-    values = dict(mapping(plain, where))
-    if "paper" in values:
-        values["paper"] = construct(Reference, values["paper"], f"{where}: paper")
-    if "effect" in values:
-        values["effect"] = construct(Effect, values["effect"], f"{where}: effect")
-    return construct(Row, values, where)
-
-
 def _check_table(table: Table, where: str) -> None:
     """What the types alone do not say: names that must exist, and choices."""
     ids = [row.id for row in table.rows]
@@ -173,27 +121,50 @@ def _check_table(table: Table, where: str) -> None:
             raise UserError(f"{where}: row {row_id} stands there twice; an id names one row.")
     choice(table.headline, table.metrics, f"{where}: headline")
     choice(table.results, RESULTS, f"{where}: results")
+    choice(table.layout, LAYOUTS, f"{where}: layout")
+    choice(table.published_digits, DIGITS, f"{where}: published_digits")
     for key, metric in table.metrics.items():
         choice(metric.direction, DIRECTIONS, f"{where}: metric {key}: direction")
     for row in table.rows:
-        here = f"{where}: row {row.id}"
-        choice(row.scale, SCALES, f"{here}: scale")
-        for key in row.paper.value if row.paper else ():
+        _check_row(table, row, f"{where}: row {row.id}")
+
+
+def _check_row(table: Table, row: Row, here: str) -> None:
+    choice(row.scale, SCALES, f"{here}: scale")
+    if row.paper:
+        for key in row.paper.value:
             choice(key, table.metrics, f"{here}: paper: value")
-        for other in (
-            *row.needs,
-            *([row.init_from] if row.init_from else []),
-            *([row.effect.against] if row.effect else []),
-        ):
-            choice(other, [i for i in ids if i != row.id], f"{here}: other row")
-        if row.tolerance is not None and (
-            row.paper is None or table.headline not in row.paper.value
-        ):
-            raise UserError(
-                f"{here}: a tolerance needs a published {table.headline} to be compared with."
-            )
-        if len(set(row.seeds)) != len(row.seeds) or not row.seeds:
-            raise UserError(f"{here}: seeds must be different numbers, at least one.")
-        clash = [o for o in row.overrides if o.startswith(("seed=", "experiment=", "init_from="))]
-        if clash:
-            raise UserError(f"{here}: {clash[0]}: use the keys seeds, experiment and init_from.")
+        for key in (*row.paper.sd, *row.paper.unverified):
+            choice(key, row.paper.value, f"{here}: paper: sd or unverified")
+    for key in row.expected.value if row.expected else ():
+        choice(key, table.metrics, f"{here}: expected: value")
+    others = [row.init_from, row.of, row.effect.against if row.effect else "", *row.needs]
+    for other in filter(None, others):
+        choice(other, [r.id for r in table.rows if r.id != row.id], f"{here}: other row")
+    if row.of:
+        _check_of(table, row, here)
+    published = row.paper and table.headline in row.paper.value
+    if row.tolerance is not None and not row.expected and not published:
+        raise UserError(
+            f"{here}: a tolerance needs a published {table.headline} to be compared with, or "
+            "expected numbers."
+        )
+    if len(set(row.seeds)) != len(row.seeds) or not row.seeds:
+        raise UserError(f"{here}: seeds must be different numbers, at least one.")
+    clash = [o for o in row.overrides if o.startswith(("seed=", "experiment=", "init_from="))]
+    if clash:
+        raise UserError(f"{here}: {clash[0]}: use the keys seeds, experiment and init_from.")
+
+
+def _check_of(table: Table, row: Row, here: str) -> None:
+    """A row of other numbers of another row's runs has no recipe, and says which numbers."""
+    if row.experiment or row.overrides or row.init_from or row.needs:
+        raise UserError(
+            f"{here}: of={row.of} has runs; leave out experiment, overrides, init_from, needs."
+        )
+    if not table.row(row.of).experiment:
+        raise UserError(f"{here}: row {row.of} has no experiment, so no runs to read from.")
+    if not row.prefix.endswith("/"):
+        raise UserError(
+            f"{here}: of={row.of} needs a prefix that ends with a slash, such as baseline/mean/."
+        )

@@ -10,6 +10,8 @@ from lit_seqlm.reproduce.cells import (
     commit_text,
     count_text,
     effect_text,
+    expected_number,
+    expected_text,
     measured_text,
     paper_effect_text,
     paper_number,
@@ -18,7 +20,8 @@ from lit_seqlm.reproduce.cells import (
     spread_text,
     status_text,
 )
-from lit_seqlm.reproduce.table import SCALES, Metric, Row, Table
+from lit_seqlm.reproduce.row import Metric, Row
+from lit_seqlm.reproduce.table import SCALES, Table
 
 MOST_IN_A_CELL = 2  # metrics: "60.0 / 57.3" is read at once, four numbers are not
 MEASURED = {
@@ -70,7 +73,7 @@ class View:
 def view(table: Table, records: Records, metrics: Sequence[str] = ()) -> View:
     """All metrics of the table, or only those named; without the columns in which nothing stands."""
     keys = tuple(metrics) or tuple(table.metrics)
-    sources = _sources(table)
+    sources = sources_of(table)
     numbers = _side_by_side if len(keys) > MOST_IN_A_CELL else _in_one_cell
     parts = [
         Column("row", [row.label for row in table.rows], "row", 14, keep=True),
@@ -78,7 +81,7 @@ def view(table: Table, records: Records, metrics: Sequence[str] = ()) -> View:
         *_behind(table, records, sources),
     ]
     shown = [part for part in parts if part.keep or set(part.cells) != {NOTHING}]
-    return View(shown, _notes(table, sources, keys))
+    return View(shown, notes_of(table, sources, keys))
 
 
 def _in_one_cell(
@@ -89,7 +92,8 @@ def _in_one_cell(
         "reduced": ("measured at\nreduced scale", 13),
     }
     published = [paper_text(table, row, sources, keys) for row in table.rows]
-    columns = [Column("paper", published, "paper", 12)]
+    expected = [expected_text(table, row, keys) for row in table.rows]
+    columns = [Column("paper", published, "paper", 12), Column("expected", expected, "expected")]
     for scale in SCALES:
         cells = [
             measured_text(table, records.get(row.id, {}), keys) if row.scale == scale else NOTHING
@@ -110,6 +114,9 @@ def _side_by_side(
     columns.append(
         Column("source", [source_text(row, sources) for row in table.rows], "source", 12)
     )
+    for key in keys:
+        cells = [expected_number(table, row, key) for row in table.rows]
+        columns.append(_of_metric(table.metrics[key], "expected", "expected", cells))
     for scale, kind in (("paper", "measured"), ("reduced", "reduced scale")):
         for key in keys:
             cells = [
@@ -124,8 +131,12 @@ def _side_by_side(
 
 
 def _of_metric(metric: Metric, kind: str, short: str, cells: list[str]) -> Column:
-    label = f"{metric.label} in {metric.unit}" if metric.unit else metric.label
+    label = label_of(metric)
     return Column(f"{label}, {kind}", cells, f"{label}\n{short}")
+
+
+def label_of(metric: Metric) -> str:
+    return f"{metric.label} in {metric.unit}" if metric.unit else metric.label
 
 
 def _measured(records: Records, row: Row, key: str) -> Spread | None:
@@ -154,15 +165,16 @@ def _behind(table: Table, records: Records, sources: list[str]) -> list[Column]:
     ]
 
 
-def _sources(table: Table) -> list[str]:
+def sources_of(table: Table) -> list[str]:
     places = [row.paper.where for row in table.rows if row.paper]
+    places += [row.expected.where for row in table.rows if row.expected]
     places += [
         row.effect.paper_where for row in table.rows if row.effect and row.effect.paper_where
     ]
     return list(dict.fromkeys(places))
 
 
-def _notes(table: Table, sources: list[str], keys: Sequence[str]) -> list[str]:
+def notes_of(table: Table, sources: list[str], keys: Sequence[str]) -> list[str]:
     notes = _directions([table.metrics[key] for key in keys])
     against: dict[str, list[str]] = {}
     for row in table.rows:
@@ -171,7 +183,7 @@ def _notes(table: Table, sources: list[str], keys: Sequence[str]) -> list[str]:
     for other, labels in against.items():
         label = table.metrics[table.headline].label
         base = table.row(other).label
-        notes.append(f"Effect of {_quoted(labels)}: the change of {label} against “{base}”.")
+        notes.append(f"Effect of {quoted(labels)}: the change of {label} against “{base}”.")
     if sources:
         notes.append(
             "Sources: " + "; ".join(f"[{i}] {source}" for i, source in enumerate(sources, 1)) + "."
@@ -195,5 +207,5 @@ def _directions(metrics: list[Metric]) -> list[str]:
     return [f"Numbers: {' / '.join(told)}."]
 
 
-def _quoted(labels: list[str]) -> str:
+def quoted(labels: list[str]) -> str:
     return ", ".join(f"“{label}”" for label in labels)

@@ -12,6 +12,7 @@ from lit_seqlm.checkpoint import load_weights, random_state, set_random_state
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.errors import DivergedError, UserError, did_you_mean
 from lit_seqlm.objective.loss import Loss
+from lit_seqlm.task.ranks import num_ranks, total
 from lit_seqlm.task.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Task(lightning.LightningModule):
 
     inherits: tuple[str, ...] = ()  # config groups taken from the run that init_from names
     needs_origin = True  # where it inherits anything: that it cannot do without
+    uses_splits = True  # of its data; else these are asked for other things, and need not be there
     headline = "test/ppl"  # the number that a sweep minimises
     told: ClassVar = {"train/ppl": "train ppl", "val/ppl": "val ppl"}  # after each epoch
 
@@ -44,9 +46,20 @@ class Task(lightning.LightningModule):
         # How the numbers were made, where that takes more than a config.
         self.card: dict[str, Any] = {}
 
+    @staticmethod
+    def stands(card: dict[str, Any]) -> bool:
+        """Whether what a finished run made is still there, as its card says."""
+        return True
+
     def begin(self, origin: dict[str, Any], tokenizer: Any, what: str) -> None:
         """Take the weights of another run's checkpoint; `what` is how the user named it."""
         load_weights(self.model, origin, tokenizer, what)
+
+    def configure_model(self) -> None:
+        """Called by Lightning before there is an optimizer: where a strategy spreads weights, it does it here."""
+        spread = getattr(self.trainer.strategy, "shard", None)
+        if spread is not None:
+            spread(self.model)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._step(batch, "val")
@@ -101,7 +114,8 @@ class Task(lightning.LightningModule):
 
     def check_finite(self) -> None:
         """Raise DivergedError if the epoch's mean loss so far is no number, or one whose perplexity is none."""
-        mean = self._metric("train").mean_loss()
+        own = torch.tensor(self._metric("train").mean_loss(), device=self.device)
+        mean = float(total(own)) / num_ranks()  # all processes end, or none
         if not mean < HOPELESS:
             raise DivergedError(
                 f"the loss is {mean:.3g} nats per token at step {self.global_step}: training diverged. Try a smaller "

@@ -15,6 +15,7 @@ from lit_seqlm.objective.regression import Regression
 from lit_seqlm.optim.schedule import Schedule
 from lit_seqlm.task.beside import audited, baseline_numbers
 from lit_seqlm.task.property import PropertyTask
+from lit_seqlm.task.ranks import step_loss
 from lit_seqlm.task.training import Training
 
 
@@ -53,7 +54,7 @@ class FineTune(Training, PropertyTask):
         self.fit_scale(datamodule)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self._step(batch, "train")[1].mean
+        return step_loss(self._step(batch, "train")[1])
 
     def evaluate(self, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
         metrics = PropertyTask.evaluate(self, trainer, datamodule)

@@ -13,6 +13,7 @@ from lit_seqlm.optim.schedule import Schedule
 from lit_seqlm.penalty.none import NoPenalty
 from lit_seqlm.regularizer.none import NoRegularizer
 from lit_seqlm.task.context import check_context
+from lit_seqlm.task.ranks import step_loss
 from lit_seqlm.task.sequence import SequenceTask
 from lit_seqlm.task.training import Training
 
@@ -50,4 +51,4 @@ class Pretrain(Training, SequenceTask):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.regularizer.set_step(self.global_step)
         output, loss = self._step(batch, "train")
-        return loss.mean + self.penalty(output)
+        return step_loss(loss) + self.penalty(output)

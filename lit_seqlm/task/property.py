@@ -19,7 +19,6 @@ from lit_seqlm.errors import UserError
 from lit_seqlm.metrics.classification import ClassificationMetrics
 from lit_seqlm.metrics.mean_loss import MeanLoss
 from lit_seqlm.metrics.regression import RegressionMetrics
-from lit_seqlm.model.layers.target_scale import ProbabilityScale, TargetScale
 from lit_seqlm.model.property import PropertyModel
 from lit_seqlm.objective.classification import Classification
 from lit_seqlm.objective.loss import Loss
@@ -64,18 +63,8 @@ class PropertyTask(Task):
         folder: str,
     ):
         _check_kind(objective, kind)
-        trunk = getattr(model, "trunk", None)
-        if trunk is None:
-            raise UserError(
-                f"{type(model).__name__} has no trunk to put a head on. Choose an encoder, such as "
-                "model=linear_encoder_cpu."
-            )
-        made = head(hidden_size=trunk.hidden_size, num_outputs=len(targets))
-        scale = (TargetScale if kind == "regression" else ProbabilityScale)(
-            len(targets), len(covariates)
-        )
         super().__init__(
-            PropertyModel(trunk, made, scale),
+            PropertyModel.on(model, head, kind, len(targets), len(covariates)),
             {stage: MeanLoss() for stage in ("train", *EXACT_SPLITS)},
         )
         self.objective, self.targets, self.kind = objective, list(targets), kind
@@ -102,9 +91,11 @@ class PropertyTask(Task):
         return {name: value for name, value in metrics.items() if name.startswith(EXACT_SPLITS)}
 
     def on_test_epoch_end(self) -> None:
-        kept: dict[str, np.ndarray] = {}
+        kept: dict[str, Any] = {}
         for stage, split in zip(EXACT_SPLITS, SPLITS, strict=True):
-            predicted_NK, label_NK, row_N = self.label_metrics[stage].collected()  # type: ignore[operator]
+            metric: Any = self.label_metrics[stage]
+            with metric.sync_context():  # rows of all processes
+                predicted_NK, label_NK, row_N = metric.collected()
             arrays = {"predictions": predicted_NK, "labels": label_NK, "rows": row_N}
             kept |= {f"{split}_{name}": array for name, array in arrays.items()}
         if self.trainer.is_global_zero:

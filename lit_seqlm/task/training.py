@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -14,6 +15,7 @@ from lit_seqlm.errors import UserError
 from lit_seqlm.optim.ntasgd import NTASGD
 from lit_seqlm.optim.schedule import Schedule
 from lit_seqlm.task.base import Task, known_metric, log
+from lit_seqlm.task.ranks import of_all_ranks, of_this_rank, total
 from lit_seqlm.task.stopwatch import Stopwatch
 
 CHECK_EVERY = 10  # steps between looks at whether the loss is still finite
@@ -64,6 +66,7 @@ class Training(Task):
         safely = True if last else None
         trainer.fit(self, datamodule=datamodule, ckpt_path=last, weights_only=safely)
         self.clock.stop()
+        self.num_tokens = int(total(torch.tensor(self.num_tokens, device=self.device)))
         best.restore(self)
         log.info("scoring the best weights, %s %.4f", self.monitor, best.best_value)
         selection = {f"best/{self.monitor.replace('/', '_')}": best.best_value}
@@ -131,10 +134,11 @@ class Training(Task):
         self.clock.start()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["sequence"] = {**self.unfinished(), "schedule": self.scheduler.state_dict()}
+        mine = {**self.unfinished(), "schedule": self.scheduler.state_dict()}
+        checkpoint["sequence"] = of_all_ranks(mine)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._resumed = checkpoint["sequence"]
+        self._resumed = of_this_rank(checkpoint["sequence"])
 
     def _averaging_optimizer(self) -> NTASGD | None:
         optimizer = self.optimizers(use_pl_optimizer=False)

@@ -44,7 +44,7 @@ MISTAKES = {
     "a fraction for a count": (["model.num_layers=1.5"], "it takes a whole number"),
     "a value that torch refuses": (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
     "a negative clip": (["trainer.gradient_clip_val=-1"], "a norm is at least 0"),
-    "more devices than one": (["trainer.devices=2"], "runs on one device so far"),
+    "more devices than one": (["trainer.devices=2"], "say how they train one model: strategy=ddp"),
     "an unknown number to watch": (["monitor=val/pp"], "Did you mean val/ppl?"),
     "an unknown number to watch, averaged": (
         ["monitor=val/pp", "optimizer=ntasgd"],

@@ -65,7 +65,7 @@ def test_what_is_no_target(wanted: str | list[str], words: str) -> None:
 def test_units_that_differ_are_not_averaged() -> None:
     targets = read_property_set("qm9").targets
     assert average({"homo": 1.0, "lumo": 3.0}, targets) == 2.0
-    with pytest.raises(UserError, match="gap in Ha, mu in D|mu in D, gap in Ha"):
+    with pytest.raises(UserError, match="different units means nothing"):
         average({"gap": 1.0, "mu": 3.0}, targets)
 
 

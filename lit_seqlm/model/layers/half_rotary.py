@@ -79,7 +79,8 @@ class HalfRotary(nn.Module):
         return HalfRotation(cos_LJ[:length], sin_LJ[:length])
 
     def _make(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        with torch.inference_mode(False):  # a table made while validating must serve training too
+        # A table made while validating must serve training too; one made on no device, any.
+        with torch.inference_mode(False), torch.device("cpu"):
             steps_J = torch.arange(0, self.size, 2, dtype=torch.float64) / self.size
             positions_L = torch.arange(self.max_len, dtype=torch.float64)
             angles_LJ = torch.outer(positions_L, 10000.0**-steps_J)

@@ -1,0 +1,1 @@
+"""How several devices train one model."""
