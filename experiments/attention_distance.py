@@ -122,21 +122,19 @@ def examine(subject: Subject, options: argparse.Namespace) -> None:
         kind: measure.by_target(of_SLC, TARGETS, NUM_SAMPLES, options.seed)
         for kind, of_SLC in values.items()
     }
-    name = f"{subject.origin['name']}, {subject.folder.name}"
-    own = name.replace(", ", "-")
-    folder = options.output / own if options.output else subject.folder
+    name = f"{subject.origin['name']}-{subject.folder.name}"
+    folder = options.output / name if options.output else subject.folder
     paper, console = paper_values(), for_tables()
     console.print(shown(intervals, paper, name), highlight=False)
-    console.print(
-        f"{len(found):,} molecules, {source}. {told(outcomes)} In {folder}.", highlight=False
-    )
+    size = f"{len(found):,} molecules, {source}"
+    console.print(f"{size}. {told(outcomes)} In {folder}.", highlight=False)
     record = {"origin": subject.origin, "coordinates": source, "molecules": len(found), "outcomes": outcomes,
               "seed": options.seed, "classes": [one._asdict() for one in CLASSES],
               "similarity": {kind: {key: [asdict(one) for one in layers] for key, layers in of.items()}
                              for kind, of in intervals.items()}}  # fmt: skip
     write_atomically(folder / "attention_distance.json", json.dumps(record, indent=1) + "\n")
     by_shown = {kind: {SHOWN[key]: of[key] for key in TARGETS} for kind, of in intervals.items()}
-    title = f"attention and distance: {name}\n{len(found):,} molecules, {source}"
+    title = f"attention and distance: {name}\n{size}"
     save(similarity_by_layer(by_shown, paper, title), "attention_distance", folder, ())
     best = int(np.argmax([one.mean for one in intervals[measure.OWN]["bonds"]]))
     save(drawn(subject, found[0], best), "attention_molecule", folder, ())

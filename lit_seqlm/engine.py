@@ -81,23 +81,33 @@ def run(cfg: DictConfig) -> float | None:
             return _headline(found)
         cfg.name = run_name(cfg.name, overrides)
         cfg.run_id = found["run_id"] if found else secrets.token_hex(4)
-        result = Result(
-            name=cfg.name,
-            seed=cfg.seed,
-            run_id=cfg.run_id,
-            overrides=overrides,
-            scale=recipe.scale(cfg, overrides),
-            init_from=cfg.init_from,
-            attempts=found["attempts"] + 1 if found else 1,
-            wall_seconds=found["wall_seconds"] if found else 0.0,
-            **identity,
-        ).stamp()
+        result = _record(cfg, overrides, found, identity)
         log.info("%s, seed %d, in %s", cfg.name, cfg.seed, shown(folder))
         with recorded(result, folder), launch.processes(number, folder):
             _execute(cfg, origin, data, folder, result)
         record = asdict(result)
         log.info("%s in %s, in %s", _tell(record), duration(result.wall_seconds), shown(folder))
         return _headline(record)
+
+
+def _record(
+    cfg: DictConfig,
+    overrides: list[str],
+    found: dict[str, Any] | None,
+    identity: dict[str, Any],
+) -> Result:
+    """A run's record as it begins, or goes on from the one that was found."""
+    return Result(
+        name=cfg.name,
+        seed=cfg.seed,
+        run_id=cfg.run_id,
+        overrides=overrides,
+        scale=recipe.scale(cfg, overrides),
+        init_from=cfg.init_from,
+        attempts=found["attempts"] + 1 if found else 1,
+        wall_seconds=found["wall_seconds"] if found else 0.0,
+        **identity,
+    ).stamp()
 
 
 @dataclass

@@ -62,5 +62,6 @@ def quieten() -> None:
     for name in (*banners, "faiss.loader"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (".*does not have many workers.*", ".*isinstance\\(treespec, LeafSpec\\).*", ".*litlogger.*",
-                    ".*Checkpoint directory.*", ".*sync_dist=True.*", ".*logging interval.*"):  # fmt: skip
+                    ".*Checkpoint directory.*", ".*sync_dist=True.*",
+                    ".*FSDP2-wrapped module.*view tensor.*", ".*logging interval.*"):  # fmt: skip
         warnings.filterwarnings("ignore", message)

@@ -4,6 +4,8 @@
 
 import numpy as np
 
+HALVINGS = 20  # of the interval in which the least budget lies
+
 
 def budget_batches(
     lengths_N: np.ndarray, token_budget: int, window: int, rng: np.random.Generator, multiple: int
@@ -42,6 +44,26 @@ def cut_by_budget(
         batches.append(rows[start : start + count])
         start += count
     return batches
+
+
+def even_cut(
+    rows_N: np.ndarray, lengths_N: np.ndarray, num_batches: int, multiple: int
+) -> list[np.ndarray]:
+    """Consecutive rows, lengths rising, in at most so many batches of the least padded size that allows it."""
+    longest = -(-int(lengths_N[-1]) // multiple) * multiple
+    total = int((-(-lengths_N // multiple) * multiple).sum())
+    low, high = -(-total // num_batches) - 1, longest * len(rows_N)
+    best = [rows_N]
+    for _ in range(HALVINGS):
+        budget = (low + high + 1) // 2
+        if budget >= high:
+            break
+        found = cut_by_budget(rows_N, lengths_N, budget, multiple)
+        if len(found) > num_batches:
+            low = budget
+        else:
+            best, high = found, budget
+    return best
 
 
 def exact_length_batches(

@@ -61,7 +61,7 @@ class Tally:
 
     def told(self) -> str:
         """One line: counts, then the first bad rows with their reasons."""
-        counts = [f"{self.counts[OK]:,} {OK}"]
+        counts = [f"{self.total:,} rows, {self.counts[OK]:,} {OK}"]
         counts += [f"{n:,} {status}" for status, n in sorted(self.counts.items()) if status != OK]
         if self.num_unknown:
             counts[0] += f" ({self.num_unknown:,} of them with unknown tokens)"

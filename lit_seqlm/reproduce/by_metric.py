@@ -1,6 +1,7 @@
 """A table turned round: a line for each metric, a column for each model and what is known of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lit_seqlm.reproduce import aggregate
@@ -51,8 +52,7 @@ def by_metric(table: Table, records: Records) -> View:
     ]
     first = Column("measure", labels, "measure", keep=True)
     parts = [
-        Column(part.title, [part.cells[place] for place in there], part.header, part.width)
-        for part in (first, *models)
+        replace(part, cells=[part.cells[place] for place in there]) for part in (first, *models)
     ]
     notes = [
         f"Others go on from “{row.label}”: {status_text(table, row, records.get(row.id, {}))}, "

@@ -1,10 +1,12 @@
 """A table as Markdown for the committed README, and in the terminal: the same cells."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from lit_seqlm.reproduce.aggregate import Records
 from lit_seqlm.reproduce.by_metric import laid_out
@@ -12,7 +14,8 @@ from lit_seqlm.reproduce.cells import NOTHING, UNVERIFIED
 from lit_seqlm.reproduce.table import Paper, Table
 from lit_seqlm.reproduce.view import MEASURED, MOST_IN_A_CELL, Column, view
 
-MOST_COLUMNS = 80  # of a terminal, for a table by metric
+# Of a terminal, for a table by metric: its width, a metric's name, and what stands between columns.
+MOST_COLUMNS, MOST_OF_A_NAME, AROUND = 80, 18, 2
 
 
 def markdown(paper: Paper, tables: Sequence[tuple[Table, Records]], command: str) -> str:
@@ -77,7 +80,7 @@ def _stacked(table: Table, records: Records) -> Group:
     first, *models = shown.parts
     groups: list[list[Column]] = [[]]
     for part in models:
-        if sum(map(_width, (first, *groups[-1], part))) > MOST_COLUMNS and groups[-1]:
+        if groups[-1] and sum(map(_width, (first, *groups[-1], part))) > MOST_COLUMNS:
             groups.append([])
         groups[-1].append(part)
     grids = []
@@ -85,19 +88,18 @@ def _stacked(table: Table, records: Records) -> Group:
         grid = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for part in (first, *group):
             header = part.header.replace("[", "\\[")
-            grid.add_column(
-                header, justify="left" if part is first else "right", width=_width(part) - 1
-            )
+            justify: Literal["left", "right"] = "left" if part is first else "right"
+            grid.add_column(header, justify=justify, width=_width(part) - AROUND)
         for line in zip(*[part.cells for part in (first, *group)], strict=True):
             grid.add_row(*[cell.replace("[", "\\[") for cell in line])
         grids.append(grid)
-    grids[0].title, grids[-1].caption = table.title, "\n".join(shown.notes)
-    grids[0].title_justify = grids[-1].caption_justify = "left"
-    return Group(*grids)
+    return Group(Text(table.title, "italic"), *grids, *[Text(note) for note in shown.notes])
 
 
 def _width(part: Column) -> int:
-    """What numbers and single words need, and a space; other cells are folded."""
-    texts = [*part.header.split(), *[word for cell in part.cells for word in cell.split()]]
+    """What its name, numbers and single words need, with the space around; other cells are folded."""
+    if part.keep:
+        return min(MOST_OF_A_NAME, max(map(len, part.cells))) + AROUND
+    words = [word for text in (part.header, *part.cells) for word in text.split()]
     numbers = [cell for cell in part.cells if cell[:1].isdigit() and "(" not in cell]
-    return max(map(len, [*texts, *numbers])) + 1
+    return max(map(len, [*words, *numbers])) + AROUND

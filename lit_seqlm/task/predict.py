@@ -46,7 +46,7 @@ class Predict(RowTask):
         targets: Sequence[Target],
         kind: str,
         covariates: Sequence[str],
-        run: str,
+        run: str | None,
         ensemble: list[str],
         conformal: float | None,
         input: str,
@@ -63,6 +63,7 @@ class Predict(RowTask):
                 f"task.conformal={conformal}: a share between 0 and 1, such as 0.1, of labels that are numbers, not "
                 "classes."
             )
+        assert run is not None, "a task that needs an origin has one"
         check_distinct([run, *ensemble])
         self.targets, self.is_regression = list(targets), kind == "regression"
         self.runs, self.miscoverage = [run, *ensemble], conformal

@@ -25,9 +25,8 @@ log = logging.getLogger(__name__)
 class RowTask(Task):
     """Each row of the input has one of the output, in its order: numbers, or the reason why there are none.
 
-    Memory does not grow with the file: a window of rows is read, tokenised, sorted by length, and
-    written in the order of the file. Sequences of a batch have one length, so that no answer
-    depends on padding, and the same command gives the same bytes.
+    A window of rows at a time, so memory does not grow. Sequences of a batch have one length, so no
+    answer depends on padding. One over `data.max_len` is refused, also where training truncated it.
 
     Args:
         model: has a `trunk`.
@@ -83,6 +82,10 @@ class RowTask(Task):
     def run(
         self, trainer: lightning.Trainer, datamodule: Any, last: str | None
     ) -> dict[str, float]:
+        if trainer.world_size > 1:
+            raise UserError(
+                "rows are answered on one device, in their order: say trainer.devices=1."
+            )
         self.card["input"] = described(self.input)
         windows = self._windows(datamodule)
         first = next(windows, None)  # before anything is written: a wrong column shows here
@@ -97,8 +100,8 @@ class RowTask(Task):
         self.clock.stop()
         self.card["output"] = described(str(self.output))
         rate = round(tally.total / max(self.clock.seconds, 1e-9), 1)
-        told = f"{self.output}: {tally.total:,} rows, {tally.told()}, {rate:,.0f} a second"
-        log.log(logging.WARNING if tally.num_bad else logging.INFO, "%s", told)
+        level = logging.WARNING if tally.num_bad else logging.INFO
+        log.log(level, "%s: %s, %.0f rows a second", self.output, tally.told(), rate)
         return {**tally.numbers(), "rows/per_second": rate}
 
     def warn(self) -> None:

@@ -135,7 +135,7 @@ def test_an_epoch_has_every_row_once(chains: Path, batching: str) -> None:
 
 def test_the_order_follows_from_seed_and_epoch(chains: Path) -> None:
     class Clock:
-        current_epoch = 0
+        current_epoch, global_rank, world_size = 0, 0, 1
 
     def order(seed: int, epoch: int) -> list[list[int]]:
         data = data_of(table_of(chains), seed=seed)

@@ -70,11 +70,11 @@ def test_a_window_is_read_only_when_it_is_asked_for() -> None:
 
 
 def test_statuses_of_what_the_tokenizer_refuses() -> None:
-    rows = [row(1, "CCO"), row(2, "C%(100)C"), row(3, "CCCCCC"), row(4, "CP"), row(5, None)]
+    rows = [row(1, "CCO"), row(2, "C%(100)C"), row(3, "CCCCCC"), row(4, "C[U]"), row(5, None)]
     (window,) = read_windows(rows, tokenizer("error"), 6, 10)
     assert [one.status for one in window.rows] == ["ok", "lossy", "too_long", "unknown_tokens", "empty"]  # fmt: skip
     assert window.rows[2].reason == "6 tokens, of at most 4"
-    assert window.rows[3].reason == "P"
+    assert window.rows[3].reason == "[U]"
     assert window.sequences == ["CCO"]
     (window,) = read_windows(rows[3:4], tokenizer("unk"), 6, 10)
     assert (window.rows[0].status, window.rows[0].reason) == ("ok", "unknown_tokens: 1")
@@ -97,7 +97,7 @@ def test_the_tally_names_the_first_bad_rows() -> None:
     tally.add([row(7, "C").noted("unknown_tokens: 3")])
     assert tally.numbers() == {"rows/ok": 2, "rows/lossy": 5, "rows/not_ok": 5}
     assert tally.told() == (
-        "2 ok (1 of them with unknown tokens), 5 lossy "
+        "7 rows, 2 ok (1 of them with unknown tokens), 5 lossy "
         "(row 2: lossy: why; row 3: lossy: why; row 4: lossy: why; ...)"
     )
 
@@ -143,6 +143,13 @@ def test_what_is_written_is_read_again_exactly(tmp_path: Path, ending: str, dtyp
     assert len(list(tmp_path.iterdir())) == (2 if ending.startswith(".np") else 1)
 
 
+def interrupted(path: Path) -> None:
+    """A window is written, and then no more."""
+    with row_file(path, ["a"], "v", "float32") as file:
+        file.write([row(1, "C")], np.zeros((1, 1), np.float32))
+        raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_same_rows_give_the_same_bytes_and_a_fault_leaves_nothing(
     tmp_path: Path, ending: str
@@ -152,9 +159,8 @@ def test_the_same_rows_give_the_same_bytes_and_a_fault_leaves_nothing(
     answers(second, "float32", parts=3)
     assert first.read_bytes() == second.read_bytes()
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(KeyboardInterrupt), row_file(tmp_path / f"third{ending}", ["a"], "v", "float32") as file:  # fmt: skip
-        file.write([row(1, "C")], np.zeros((1, 1), np.float32))
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / f"third{ending}")
     assert sorted(tmp_path.iterdir()) == before
 
 
