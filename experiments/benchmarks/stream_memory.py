@@ -37,7 +37,8 @@ def embed_memory(run: str, strings: list[str]) -> dict[str, float]:
 
 def command(run: str, source: Path, folder: Path) -> list[str]:
     """As a user would type it."""
-    words = ["task=embed", f"init_from={run}", f"data.input={source}", f"paths.run_dir={folder}"]
+    words = ["task=embed", f"init_from={run}", f"paths.output_dir={folder}", f"task.input={source}"]
+    words.append(f"task.output={folder}.parquet")
     return [sys.executable, str(ROOT / "run.py"), *words]
 
 

@@ -39,7 +39,7 @@ def masked(corpus: Path) -> list[str]:
         "data=moses", f"data.source.data_dir={corpus}", "data.source.train=train.csv", "data.source.test=test.csv",
         "data.source.num_heldout=60", "data.source.cache_dir=null", "data.token_budget=512",
         "data.eval_token_budget=512", "model=linear_encoder_smoke", "objective=masked_lm", "optimizer=adamw",
-        "trainer.gradient_clip_val=1.0", "trainer.max_epochs=1", "name=shared", "logger=none", "callbacks.geometry.num_rows=10",
+        "trainer.gradient_clip_val=1.0", "trainer.max_epochs=1", "name=shared", "logger=none",
     ]  # fmt: skip
 
 

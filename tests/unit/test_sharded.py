@@ -1,5 +1,6 @@
 """Masked batches streamed from shards: each sequence once, steps in number, exact resume, flat memory."""
 
+import gc
 import json
 import tracemalloc
 from collections import Counter
@@ -179,6 +180,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
         loader = made.train_dataloader()
         batches = iter(loader)
         next(batches)
+        gc.collect()
         tracemalloc.start()
         assert sum(1 for _ in batches) == len(loader) - 1
         peaks.append(tracemalloc.get_traced_memory()[1])
