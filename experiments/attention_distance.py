@@ -26,7 +26,7 @@ from rich.table import Table
 from torch import nn
 
 from lit_seqlm.checkpoint import find_checkpoint, load_weights, origin_of, read_checkpoint
-from lit_seqlm.config import build
+from lit_seqlm.config import build, refuse_foreign
 from lit_seqlm.console import for_tables
 from lit_seqlm.data.chemistry import conformers
 from lit_seqlm.data.chemistry.rows import read_rows
@@ -96,6 +96,7 @@ def read_subject(run: str, seed: int) -> Subject:
     path = find_checkpoint(run, said="")
     checkpoint = read_checkpoint(path)
     config = checkpoint["config"]
+    refuse_foreign([config["data"]["tokenizer"], config["model"]], run)
     tokenizer = build(config["data"]["tokenizer"])
     if not isinstance(tokenizer, SmilesTokenizer) or "attention" not in config["model"]:
         raise UserError(

@@ -217,11 +217,13 @@ def load(path: str | Path) -> Loaded:
     Raises:
         UserError: if there is no readable checkpoint.
     """
-    from lit_seqlm.config import build
+    from lit_seqlm.config import build, refuse_foreign
     from lit_seqlm.model.property import PropertyModel
 
     checkpoint = read_checkpoint(find_checkpoint(str(path), said=""))
     config, targets = checkpoint["config"], []
+    for group in ("data", "model", "head"):
+        refuse_foreign(config.get(group), str(path))
     tokenizer = build(config["data"]["tokenizer"])
     tokenizer.load_state_dict(checkpoint["tokenizer"])
     model = build(config["model"], vocab_size=len(tokenizer))

@@ -1,8 +1,10 @@
 """The schema of a run, the resolvers, and `build`: the only place that instantiates a config."""
 
 import hashlib
+import importlib
 import inspect
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -130,6 +132,33 @@ def build(node: Any, **parts: Any) -> Any:
         raise
 
 
+def refuse_foreign(node: Any, where: str) -> None:
+    """Raise UserError where a config that came in a file names anything but classes of this program.
+
+    What is built from it would otherwise be whatever the file's author wished to run.
+    """
+    inner = list(node.values()) if isinstance(node, Mapping) else []
+    for value in node if isinstance(node, list | tuple) else inner:
+        refuse_foreign(value, where)
+    if isinstance(node, Mapping) and "_target_" in node and not _is_own(str(node["_target_"])):
+        raise UserError(
+            f"{where}: its config names {node['_target_']}, which is no class of this program, so it was refused and "
+            "nothing of it was run."
+        )
+
+
+def _is_own(name: str) -> bool:
+    """Whether a dotted name is that of a class where this program defines it; imports nothing else."""
+    module, _, last = name.rpartition(".")
+    if not module.startswith("lit_seqlm."):
+        return False
+    try:
+        found = getattr(importlib.import_module(module), last, None)
+    except ImportError:
+        return False
+    return inspect.isclass(found) and found.__module__ == module
+
+
 def accepted(node: Any) -> set[str]:
     """Names of the parameters of a node's target."""
     return set(inspect.signature(target(node)).parameters)
@@ -145,10 +174,12 @@ def numbers(cfg: DictConfig) -> dict[str, Any]:
     flat: dict[str, Any] = {}
 
     def visit(value: Any, path: str) -> None:
+        if isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+            value = dict(enumerate(value))  # parts, which hold places too
         if isinstance(value, dict):
             for key, inner in value.items():
                 if key not in PLACES:
-                    visit(inner, f"{path}.{key}" if path else key)
+                    visit(inner, f"{path}.{key}" if path else str(key))
         else:
             flat[path] = value
 

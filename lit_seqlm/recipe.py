@@ -8,7 +8,7 @@ from hydra.types import RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lit_seqlm.config import CONF, NOT_IDENTITY, Scale
+from lit_seqlm.config import CONF, NOT_IDENTITY, Scale, refuse_foreign
 from lit_seqlm.errors import UserError
 from lit_seqlm.strategy import launch
 from lit_seqlm.task.training import Training
@@ -96,6 +96,7 @@ def inherit(cfg: DictConfig, origin: dict[str, Any] | None, overrides: list[str]
                     f"init_from={cfg.init_from} has no {group}: task={_task_name()} goes on from a run "
                     f"that was trained with one. Make it with task=finetune {group}=OPTION."
                 )
+            refuse_foreign(theirs[group], f"init_from={cfg.init_from}")
             cfg[group] = OmegaConf.create(theirs[group])
             for key, value in keys.items():
                 if key.startswith(f"{group}."):
@@ -127,6 +128,7 @@ def _read_alike(cfg: DictConfig, theirs: dict[str, Any], keys: dict[str, str]) -
     for key in READING:
         both = key in cfg.data and key in theirs["data"]
         if both and not any(said.startswith((f"data.{key}", f"{key}@")) for said in keys):
+            refuse_foreign(theirs["data"][key], f"init_from={cfg.init_from}")
             cfg.data[key] = theirs["data"][key]
     path, source = "data.source", cfg.data.get("source")
     while source is not None:  # a restyled text is a source around a source

@@ -79,18 +79,25 @@ def extra_trees(
 
 
 def logistic(fitting: Fitting, test_MF: sparse.csr_matrix) -> np.ndarray:
-    """Probabilities (M, K) of logistic regression, each target with the penalty best on validation."""
+    """Probabilities (M, K) of logistic regression, each target with the penalty best on validation.
+
+    A target without validation labels gets scikit-learn's own penalty, 1.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import MaxAbsScaler
 
     scaler = MaxAbsScaler().fit(fitting.features_NF)
 
     def fitted(part: Fitting) -> np.ndarray:
-        train, valid, test = map(scaler.transform, (part.features_NF, part.valid_NF, test_MF))
+        train, test = map(scaler.transform, (part.features_NF, test_MF))
+        inverses = INVERSE_PENALTIES if len(part.valid_NK) else (1.0,)
         models = [
             LogisticRegression(C=inverse, max_iter=1000).fit(train, part.labels_NK[:, 0])
-            for inverse in INVERSE_PENALTIES
+            for inverse in inverses
         ]
+        if len(models) == 1:
+            return models[0].predict_proba(test)[:, 1:]
+        valid = scaler.transform(part.valid_NF)
         losses = [_log_loss(model.predict_proba(valid)[:, 1], part.valid_NK) for model in models]
         return models[int(np.argmin(losses))].predict_proba(test)[:, 1:]
 
@@ -166,4 +173,4 @@ def _part(fitting: Fitting, columns: Sequence[int]) -> Fitting:
 def _log_loss(probability_N: np.ndarray, labels_NK: np.ndarray) -> float:
     ones_N = labels_NK[:, 0] == 1
     right_N = np.where(ones_N, probability_N, 1 - probability_N)
-    return float(-np.log(right_N.clip(min=1e-12)).mean()) if len(right_N) else 0.0
+    return float(-np.log(right_N.clip(min=1e-12)).mean())

@@ -85,6 +85,10 @@ class Baselines:
             UserError: for a baseline that there is not, and a target without training labels.
         """
         data.setup()
+        empty = np.isnan(data.tables["train"].labels_NK).all(axis=0)
+        if empty.any():
+            name = data.targets[int(empty.argmax())].name
+            raise UserError(f"data={data.source.name}: no training row has a label of {name}.")
         work = _Work(data, self.num_trees, self.extra_trees_rows, self.seed)
         found = {}
         for name in self._chosen(data.kind):

@@ -15,6 +15,7 @@ from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.molecule_forms import molecule_forms
 from lit_seqlm.data.molecule_rows import molecule_rows
 from lit_seqlm.data.property_source import PropertySource
+from lit_seqlm.data.stream import at_least_one
 from lit_seqlm.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ class MoleculeCorpus:
         cache_dir: str | None,
         seed: int,
     ):
+        at_least_one("source.num_heldout", num_heldout)
+        at_least_one("source.num_train", 1 if num_train is None else num_train)
         self.name, self.column, self.home = name, column, home
         self.paths = {"train": Path(data_dir) / train, "test": Path(data_dir) / test}
         self.num_train, self.num_heldout, self.also = num_train, num_heldout, list(also)
@@ -91,6 +94,12 @@ class MoleculeCorpus:
     def _draw(self, tokenizer: Any) -> dict[str, list[str]]:
         rng = np.random.default_rng(self.seed)
         rows = self._read("train")
+        wanted = self.num_heldout + (1 if self.num_train is None else self.num_train)
+        if wanted > len(rows):
+            raise UserError(
+                f"data={self.name}: data.source.num_train={self.num_train}, num_heldout="
+                f"{self.num_heldout}: {self.paths['train'].name} has {len(rows):,} rows."
+            )
         last = None if self.num_train is None else self.num_heldout + self.num_train
         drawn = [rows[index] for index in rng.permutation(len(rows))[:last]]
         tested = self._read("test")

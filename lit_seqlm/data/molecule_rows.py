@@ -15,7 +15,7 @@ USUAL_COLUMN = "smiles"
 
 
 def molecule_rows(path: str, column: str | None, isomeric: bool) -> Iterator[InputRow]:
-    """Every row of a file, canonical where it is a molecule; status ``empty`` or ``invalid_smiles`` where not.
+    """Every row of a file, canonical where it is a molecule, else with the status `canonicalize` gives it.
 
     Args:
         path: see `read_rows`.

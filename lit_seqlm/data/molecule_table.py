@@ -65,6 +65,7 @@ class MoleculeTable(Molecules):
         columns = [target_columns] if isinstance(target_columns, str) else list(target_columns)
         if not columns:
             raise UserError("data.source.target_columns is empty. Name one column of labels.")
+        _check_distinct([*columns, smiles_column, *[split_column][: split == "column"]])
         super().__init__(
             "molecule_table",
             kind,
@@ -126,3 +127,12 @@ class MoleculeTable(Molecules):
             else:
                 self._repeated.append(Dropped(number, f"repeats row {earlier}"))
         return rows.select(np.array(kept, np.int64))
+
+
+def _check_distinct(columns: list[str]) -> None:
+    for name in columns:
+        if columns.count(name) > 1:
+            raise UserError(
+                f"data.source: column {name!r} is named twice. smiles_column, split_column and each "
+                "of target_columns must be columns of their own."
+            )

@@ -127,7 +127,7 @@ class Molecules:
     def _divide(self, rows: LabelRows, forms: MoleculeForms) -> dict[str, np.ndarray]:
         """Rows of each split; what is no molecule goes to training, and is reported there."""
         if self.split == "column":
-            return column_split(rows.marks, f"data={self.name}")
+            return column_split(rows.marks, rows.numbers_N, f"data={self.name}")
         good = np.array([not reason for reason in forms.reasons])
         places = np.flatnonzero(good)
         if self.split == "random":

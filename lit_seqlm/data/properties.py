@@ -214,7 +214,7 @@ class PropertyData(lightning.LightningDataModule):
         return table.select(np.sort(order[: self.num_train]))
 
     def _rewritten(self, table: TokenisedTable, rng: np.random.Generator) -> TokenisedTable:
-        """Each sequence another way; as it is where that cannot be read or is over long."""
+        """Each sequence another way; as it is where that has unknown tokens or is over long."""
         seeds = rng.integers(2**31, size=len(table)).tolist()
         found = map(self.source.variant, table.sequences, seeds)
         written = [
@@ -229,7 +229,9 @@ class PropertyData(lightning.LightningDataModule):
 
     def _fits(self, sequence: str) -> bool:
         tokens = self.tokenizer.split(sequence)
-        return "".join(tokens) == sequence and len(tokens) <= (self.max_len or len(tokens))
+        is_known = all(token in self.tokenizer.index for token in tokens)
+        whole = is_known and "".join(tokens) == sequence
+        return whole and len(tokens) <= (self.max_len or len(tokens))
 
 
 def _one_of(key: str, value: str, words: tuple[str, ...]) -> None:

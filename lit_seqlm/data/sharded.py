@@ -128,6 +128,12 @@ class ShardedMaskedData(MaskedSequences):
         if not len(self.tokenizer):
             state = {"vocabulary": vocabulary, "isomeric": self.source.isomeric}
             self.tokenizer.load_state_dict(state)
+        if self.tokenizer.isomeric != self.source.isomeric:
+            raise UserError(
+                f"data={self.source.name}: the corpus has isomeric={self.source.isomeric}, the tokenizer "
+                f"{self.tokenizer.isomeric}. Prepare it again {'without' if self.source.isomeric else 'with'} "
+                "--isomeric."
+            )
         if list(self.tokenizer.vocabulary) != vocabulary:
             raise UserError(
                 f"data={self.source.name}: the corpus was made with another vocabulary "

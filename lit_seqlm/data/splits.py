@@ -76,8 +76,11 @@ def scaffold_strict(groups: Sequence[str], fractions: Fractions) -> dict[str, np
     return _fill(sorted(_grouped(groups), key=len, reverse=True), num_valid, num_test)
 
 
-def column_split(marks: Sequence[str], where: str) -> dict[str, np.ndarray]:
+def column_split(marks: Sequence[str], numbers_N: np.ndarray, where: str) -> dict[str, np.ndarray]:
     """Each row says its split: train, valid (or val, validation, dev) or test.
+
+    Args:
+        numbers_N: of the rows in their file, for the message.
 
     Raises:
         UserError: for another word, with its row, and for a split without rows.
@@ -89,7 +92,7 @@ def column_split(marks: Sequence[str], where: str) -> dict[str, np.ndarray]:
         split = words.get(mark.strip().lower())
         if split is None:
             raise UserError(
-                f"{where}, row {row + 1}: the split is {mark!r}. Accepted: train, valid, test."
+                f"{where}, row {numbers_N[row]}: the split is {mark!r}. Accepted: train, valid, test."
             )
         found[split].append(row)
     for split, rows in found.items():

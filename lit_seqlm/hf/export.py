@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lit_seqlm.checkpoint import find_checkpoint, model_weights, read_checkpoint
 from lit_seqlm.errors import UserError
+from lit_seqlm.head.molformer import MolformerHead
 from lit_seqlm.hf.convert import REPORT
 from lit_seqlm.hf.keys import HUGGING_FACE, OMEGA, from_ours
 from lit_seqlm.hf.preset import conventions_of
@@ -43,6 +44,7 @@ def export_run(origin: str, output: Path) -> Report:
     checkpoint = read_checkpoint(path)
     model, weights = checkpoint["config"]["model"], model_weights(checkpoint)
     _check(model, str(path))
+    _check_head(checkpoint["config"].get("head"), str(path))
     scaled = [name for name in weights if name.startswith(UNWRITTEN)]
     weights = {name: tensor for name, tensor in weights.items() if name not in scaled}
     sizes = _sizes(weights, str(path))
@@ -77,6 +79,18 @@ def _check(model: Mapping[str, Any], where: str) -> None:
                 f"{where}: its model has {name}={found}; MoLFormer's layout means {name}={known}, and other code "
                 "would read these weights wrongly."
             )
+
+
+def _check_head(head: Mapping[str, Any] | None, where: str) -> None:
+    """Raise UserError for a property head that the layout cannot say: it would be read as another one."""
+    if not head:
+        return
+    kind, pooling = str(head["_target_"]).rpartition(".")[2], head["pooling"]
+    if kind != MolformerHead.__name__ or pooling != "mean":
+        raise UserError(
+            f"{where}: its head is {kind} with pooling={pooling}; MoLFormer's layout has MolformerHead with "
+            "pooling=mean alone. Export the pretrained run, or fine-tune with head=molformer."
+        )
 
 
 def _report(

@@ -28,8 +28,8 @@ class Regression:
     """Loss of every label that is present, on the scaled targets.
 
     Args:
-        loss: ``l1``, ``mse`` and ``huber`` for any head; ``gaussian``, ``quantile`` and ``evidential``
-            for the head of that name.
+        loss: ``l1``, ``mse`` and ``huber`` for heads of one number a target; ``gaussian``, ``quantile``
+            and ``evidential`` for the head of that name.
         huber_delta: where ``huber`` turns from a square into a line, in standard deviations of a target.
         evidence_weight: of the second term of ``evidential``.
         task_weights: one factor for each target; null for equal ones.
@@ -71,17 +71,17 @@ class Regression:
 
 def absolute(prediction: Prediction, label_BK: Tensor) -> Tensor:
     """|y - m|: the loss of MoLFormer's fine-tuning."""
-    return (prediction.mean_BK.double() - label_BK).abs()
+    return (_number(prediction, "l1") - label_BK).abs()
 
 
 def squared(prediction: Prediction, label_BK: Tensor) -> Tensor:
     """(y - m)^2."""
-    return (prediction.mean_BK.double() - label_BK).square()
+    return (_number(prediction, "mse") - label_BK).square()
 
 
 def huber(prediction: Prediction, label_BK: Tensor, delta: float) -> Tensor:
     """e^2 / 2 up to delta, delta (|e| - delta / 2) beyond (Huber 1964)."""
-    return F.huber_loss(prediction.mean_BK.double(), label_BK, reduction="none", delta=delta)
+    return F.huber_loss(_number(prediction, "huber"), label_BK, reduction="none", delta=delta)
 
 
 def gaussian(prediction: Prediction, label_BK: Tensor) -> Tensor:
@@ -118,6 +118,17 @@ def evidential(prediction: Prediction, label_BK: Tensor, weight: float) -> Tenso
         - torch.lgamma(alpha_BK + 0.5)
     )
     return nll_BK + weight * error_BK.abs() * (2 * nu_BK + alpha_BK)
+
+
+def _number(prediction: Prediction, loss: str) -> Tensor:
+    """The prediction, if it is all that the head gives: what else it gave would stay untrained, yet be reported."""
+    if type(prediction) is not Prediction:
+        name = type(prediction).__name__.removesuffix("Prediction").lower()
+        raise UserError(
+            f"objective.loss={loss} would not train the uncertainty that head={name} predicts. Say "
+            f"objective.loss={name}, or head=molformer."
+        )
+    return prediction.mean_BK.double()
 
 
 def _of_kind(prediction: Prediction, kind: type[Kind], name: str) -> Kind:

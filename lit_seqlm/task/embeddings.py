@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
+
+from lit_seqlm.task.rows import redraws
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +24,12 @@ def embed_split(
 ) -> Tensor:
     """Pooled states (N, D) float32 of a split, in the order of its table.
 
-    They are kept in `cache_dir` by a digest of weights, pooling and tokens, so that nothing stale is read.
+    They are kept in `cache_dir` by a digest of the trunk's weights and options, pooling and tokens, so that nothing
+    stale is read; not at all where features are drawn anew for each batch, as no two passes agree.
     """
     tokens = datamodule.tables[split].tokens
     place = None
-    if cache_dir is not None:
+    if cache_dir is not None and not redraws(model):
         key = _digest(model, tokens)
         place = Path(cache_dir) / f"embeddings-{key}.npy"
         if place.exists():
@@ -61,7 +64,21 @@ def _embed(model: Any, datamodule: Any, split: str, device: torch.device) -> Ten
 
 def _digest(model: Any, tokens: Any) -> str:
     digest = hashlib.sha256(repr(model.head.pooling).encode())
+    digest.update(_options(model.trunk).encode())
     for name, tensor in model.trunk.state_dict().items():
         digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     digest.update(tokens.ids.tobytes() + tokens.offsets.tobytes())
     return digest.hexdigest()[:16]
+
+
+def _options(trunk: nn.Module) -> str:
+    """What decides a trunk's numbers beside its weights: kinds of its parts, and the words and numbers they keep."""
+    parts = []
+    for name, part in trunk.named_modules():
+        kept = {key: getattr(value, "__name__", value) for key, value in vars(part).items()
+                if isinstance(value, bool | int | float | str | tuple) or callable(value)}  # fmt: skip
+        plain = {key: value for key, value in kept.items() if not key.startswith("_")}
+        parts.append(
+            (name, type(part).__qualname__, sorted(plain.items(), key=lambda item: item[0]))
+        )
+    return repr(parts)

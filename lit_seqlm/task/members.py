@@ -81,8 +81,10 @@ def calibrated(runs: Sequence[str], names: Sequence[str], miscoverage: float) ->
     """
     kept = [_validation(run, names) for run in runs]
     rows_N, _, label_NK = kept[0]
-    for run, (theirs_N, _, _) in zip(runs, kept, strict=True):
-        if not np.array_equal(rows_N, theirs_N):
+    for run, (theirs_N, _, theirs_NK) in zip(runs, kept, strict=True):
+        # Rows are counted within their split, so its labels tell whether it is the same one.
+        same = np.array_equal(rows_N, theirs_N)
+        if not same or not np.array_equal(label_NK, theirs_NK, equal_nan=True):
             raise UserError(
                 f"task.conformal: {run} validated on other rows than {runs[0]}. Make an ensemble of runs with one "
                 "data.source.split_seed, or say task.conformal=null."

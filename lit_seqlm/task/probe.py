@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lit_seqlm.data.baselines import Baselines
 from lit_seqlm.data.corpus import SPLITS
 from lit_seqlm.data.targets import Target
-from lit_seqlm.errors import UserError
+from lit_seqlm.errors import DivergedError, UserError
 from lit_seqlm.head.linear import LinearHead
 from lit_seqlm.objective.classification import Classification
 from lit_seqlm.objective.regression import Regression
@@ -61,6 +61,8 @@ class Probe(PropertyTask):
         super().__init__(model, head, objective, targets, kind, covariates, folder)
         if not strengths or min(strengths) <= 0:
             raise UserError(f"task.strengths={list(strengths)}: give numbers above 0.")
+        if epochs < 1 or batch_size < 1 or lr <= 0:
+            raise UserError(f"task.epochs={epochs}, batch_size={batch_size}, lr={lr}: above 0, all.")
         self.strengths, self.epochs, self.batch_size, self.lr = strengths, epochs, batch_size, lr
         self.baselines, self.cache_dir = baselines, cache_dir
 
@@ -138,6 +140,10 @@ class Best:
         self.kept: dict[str, Tensor] = {}
 
     def offer(self, loss: float, setting: float, head: nn.Module) -> None:
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the loss on validation is {loss:.3g} at setting {setting:g} of the probe: try a smaller task.lr."
+            )
         if loss < self.loss:
             self.loss, self.setting = loss, setting
             self.kept = copy.deepcopy(head.state_dict())

@@ -83,6 +83,7 @@ class PropertyTask(Task):
             torch.from_numpy(table.labels_NK),
             torch.from_numpy(table.covariates_NC),
             [target.extensive for target in self.targets],
+            [target.name for target in self.targets],
         )
 
     def evaluate(self, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:

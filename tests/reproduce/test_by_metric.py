@@ -4,14 +4,19 @@ import io
 import json
 
 import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from rich.console import Console
 
+from lit_seqlm.config import CONF, register
 from lit_seqlm.errors import UserError
 from lit_seqlm.reproduce import aggregate
 from lit_seqlm.reproduce.by_metric import laid_out
 from lit_seqlm.reproduce.cells import paper_number
 from lit_seqlm.reproduce.checks import check_table
 from lit_seqlm.reproduce.plan import plan
+from lit_seqlm.reproduce.recipe import hash_of
 from lit_seqlm.reproduce.records import collect, committed_path, load_records
 from lit_seqlm.reproduce.render import MOST_COLUMNS, terminal
 from lit_seqlm.reproduce.table import load_table
@@ -180,3 +185,23 @@ def test_a_mistake_is_told(table, tmp_path, old, new, said):
     with pytest.raises(UserError, match=r"small\.yaml") as caught:
         load_table(path.parent, "small")
     assert said in str(caught.value)
+
+
+def test_what_a_task_takes_from_its_origin_is_part_of_todays_recipe(tmp_path):
+    """Against the same model said on the command line: a probe reads the model that was trained, not the default."""
+    model = ["model=linear_encoder_smoke", "model.dropout=0.0"]
+    config = composed(*model, "data=qm8", "objective=masked_lm")
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"state_dict": {}, "config": config}, tmp_path / "checkpoints" / "best.ckpt")
+    probe = ["experiment=qm8_molformer_probe", f"init_from={tmp_path}"]
+    assert hash_of(probe) == hash_of(["experiment=qm8_molformer_probe", "init_from=null", *model])
+    other = [model[0], "model.dropout=0.3"]
+    assert hash_of(probe) != hash_of(["experiment=qm8_molformer_probe", "init_from=null", *other])
+    assert hash_of([*probe[:1], f"init_from={tmp_path}/gone"]) is None
+
+
+def composed(*words):
+    register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        chosen = compose("config", overrides=[*words, "paths.run_dir=."])
+    return OmegaConf.to_container(chosen, resolve=True, enum_to_str=True)

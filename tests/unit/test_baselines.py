@@ -167,6 +167,17 @@ def test_a_target_of_one_class_gets_its_share(tmp_path: Path) -> None:
         assert (values[:, 1] == 1).all()
 
 
+def test_a_target_may_lack_validation_labels_but_not_those_of_training(tmp_path: Path) -> None:
+    data = table_of(tmp_path, "classification", "some")
+    data.setup()
+    data.tables["valid"].labels_NK[:, 1] = np.nan
+    found = baselines("logistic_tokens").predictions(data)["logistic_tokens"]
+    assert np.isfinite(found).all()
+    data.tables["train"].labels_NK[:, 1] = np.nan
+    with pytest.raises(UserError, match="no training row has a label of z"):
+        baselines("logistic_tokens").predictions(data)
+
+
 def test_logistic_is_scikit_learns_with_the_best_penalty() -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss

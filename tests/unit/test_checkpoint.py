@@ -1,6 +1,7 @@
 """Checkpoints are whole or absent, plain, and refuse what does not fit."""
 
 import errno
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from lit_seqlm.checkpoint import (
     AtomicCheckpointIO,
     find_checkpoint,
+    load,
     load_weights,
     read_checkpoint,
     resumable,
@@ -111,3 +113,16 @@ def test_another_vocabulary_does_not_fit() -> None:
             tokenizer("a", "b", "c"),
             "run",
         )
+
+
+@pytest.mark.parametrize(
+    "name", ["numpy.load", "lit_seqlm.checkpoint.os.system", "lit_seqlm.results.write_atomically"]
+)
+def test_a_config_in_a_checkpoint_names_no_other_code(tmp_path: Path, name: str) -> None:
+    """What a file asks to be built is built by this program's classes or not at all."""
+    victim = {"_target_": name, "path": str(tmp_path / "made"), "text": "run"}
+    config = {"data": {"tokenizer": {"_target_": "lit_seqlm.none", "inner": [victim]}}, "model": {}}
+    torch.save({"state_dict": {}, "config": config, "tokenizer": {}}, tmp_path / "best.ckpt")
+    with pytest.raises(UserError, match=rf"names {re.escape(name)}, which is no class of this"):
+        load(tmp_path)
+    assert not (tmp_path / "made").exists()

@@ -76,6 +76,7 @@ class TestCanonical:
             ("C\0C", "invalid_smiles: '\\x00' is no sign"),
             ("C\ud800", "invalid_smiles: '\\ud800' is no sign"),
             ("Cé", "invalid_smiles: '\\xe9' is no sign"),  # RDKit alone reads methane
+            ("C" * 20_000, "too_long: 20,000 signs, of at most 5,000"),  # ends RDKit's process
         ],
     )
     def test_what_is_no_molecule_has_a_reason(self, smiles: str | None, reason: str) -> None:
@@ -233,6 +234,13 @@ class TestRows:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         assert list(read_rows("-", "smiles")) == rows
 
+    def test_a_table_of_other_columns_on_standard_input_is_no_list(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"SMILES,y\nCC,1\n")))
+        with pytest.raises(UserError, match=r"standard input has no column 'smiles'.*SMILES, y"):
+            list(read_rows("-", "smiles"))
+
     def test_a_sign_that_is_not_utf_8_spoils_one_row(self, tmp_path: Path) -> None:
         path = tmp_path / "a.smi"
         path.write_bytes(b"CC\nC\xff\nCO\n")
@@ -247,6 +255,7 @@ class TestRows:
             ("a.csv", "smiles,smiles\nC,C\n", "2 columns named 'smiles'"),
             ("a.csv", "smiles,y\nC,1\nC,1,2\n", "row 2: 3 fields under 2 column names"),
             ("a.json", "{}", "are read from .csv, .tsv"),
+            ("a.csv", 'smiles,y\nC,1\n"CC,2\nCCC,3\n', "row 2: not a readable table"),
             ("a.csv.gz", "", "no column"),
             ("a.parquet", "no parquet", "cannot be read as parquet"),
         ],

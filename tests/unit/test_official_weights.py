@@ -541,6 +541,23 @@ def test_a_fine_tuned_run_is_exported_with_its_head(tmp_path: Path) -> None:
     assert settings["num_labels"] == 3
 
 
+@pytest.mark.parametrize(
+    ("kind", "pooling"), [("linear.LinearHead", "mean"), ("molformer.MolformerHead", "first")]
+)
+def test_a_head_that_the_layout_cannot_say_is_not_exported(
+    kind: str, pooling: str, tmp_path: Path
+) -> None:
+    run = run_folder(tmp_path / "run")
+    checkpoint = read_checkpoint(run / "best.ckpt")
+    checkpoint["config"]["head"] = {"_target_": f"lit_seqlm.head.{kind}", "pooling": pooling}
+    state = {k: v for k, v in checkpoint["state_dict"].items() if "output_embedding" not in k}
+    state |= {"model.head.out.weight": torch.randn(3, D), "model.head.out.bias": torch.randn(3)}
+    torch.save(checkpoint | {"state_dict": state}, run / "best.ckpt")
+    with pytest.raises(UserError, match=rf"{kind.partition('.')[2]} with pooling={pooling}"):
+        export_run(str(run), tmp_path / "hf")
+    assert not (tmp_path / "hf").exists()
+
+
 @pytest.mark.parametrize("option", ["positions", "activation"])
 def test_a_model_that_the_layout_cannot_say_is_not_exported(option: str, tmp_path: Path) -> None:
     run = run_folder(tmp_path / "run", **{option: "absolute" if option == "positions" else "relu"})

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -238,6 +239,15 @@ class TestVocabulary:
         assert manifest["dropped"] == {"unknown_tokens": 1}
         assert len(read_back(tmp_path / "corpus", "train")) == 2
 
+    def test_a_second_corpus_of_one_process_has_its_own(self, tmp_path: Path) -> None:
+        for smiles in (["CCO", "CCCO"], ["NOON", "NOOON"]):
+            write_csv(tmp_path / "a.csv", smiles)
+            prepare(options_of(tmp_path, holdout=0.0))
+            assert set(read_back(tmp_path / "corpus", "train")) == {
+                Chem.CanonSmiles(one) for one in smiles
+            }
+            shutil.rmtree(tmp_path / "corpus")
+
     def test_stereo_marks(self, tmp_path: Path) -> None:
         write_csv(tmp_path / "a.csv", ["C[C@H](N)O", "C[C@@H](N)O"])
         prepare(options_of(tmp_path, isomeric=True, holdout=0.0))
@@ -317,6 +327,7 @@ def ended_process() -> int:
     [
         ({"column": "smile"}, "no column 'smile'.*Did you mean smiles"),
         ({"max_len": 1}, "--max-len 1: it must be 2 or more"),
+        ({"max_len": 2**16 - 2}, "--max-len 65534: it must be 2 or more, and 65,533 at most"),
         ({"holdout": 1.0}, "--holdout 1.0"),
         ({"workers": 0}, "--workers 0"),
         ({"shard_molecules": 0}, "--shard-molecules 0"),

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from lit_seqlm.data.chemistry.enumeration import random_smiles
 from lit_seqlm.data.corpus import SPLITS
+from lit_seqlm.data.molecule_corpus import MoleculeCorpus
 from lit_seqlm.data.molecule_properties import MoleculeProperties
 from lit_seqlm.data.molecule_table import MoleculeTable
 from lit_seqlm.data.properties import PropertyData
@@ -251,6 +253,28 @@ def test_enumeration_writes_the_same_molecules_another_way(chains: Path) -> None
     assert other > 10
 
 
+def test_enumeration_writes_nothing_that_the_vocabulary_lacks(write: Write) -> None:
+    names = ["train"] * 6 + ["valid", "test"]
+    smiles = ["C" * length + "[C@H](N)O" for length in range(2, 10)]
+    rows = "".join(f"{one},1,1,{split}\n" for one, split in zip(smiles, names, strict=True))
+    path = write("smiles,mass,charge,split\n" + rows)
+    tokenizer = SmilesTokenizer(None, "unk", True, 1)
+    data = data_of(table_of(path, split="column"), augment="enumerate")
+    data.tokenizer = tokenizer
+    data.setup()
+    assert not sum(data.num_unknown.values())
+    assert len({"[C@H]", "[C@@H]"} & set(tokenizer.vocabulary)) == 1
+    written = data.train_dataloader().table
+    assert not (written.tokens.ids == tokenizer.unknown_id).any()
+    assert written.sequences != data.tables["train"].sequences
+
+
+def test_a_way_to_write_a_molecule_follows_from_its_seed() -> None:
+    smiles = "CCOC(=O)c1ccccc1N"
+    for seed in (0, 7):
+        assert len({random_smiles(smiles, seed) for _ in range(20)}) == 1
+
+
 def test_unknown_tokens_are_counted_or_refused(chains: Path) -> None:
     tokenizer = SmilesTokenizer(None, "unk", False, 1)
     tokenizer.fit({"C": 5})
@@ -279,6 +303,13 @@ def test_unknown_tokens_are_counted_or_refused(chains: Path) -> None:
         (HEADER + "C,1,1\n", {"split": "scaffold"}, "data.source.split=scaffold: Did you mean"),
         (HEADER + "C,1,1\n", {"valid_fraction": 0.9}, "below 1 together"),
         ("smiles,mass,charge,split\nC,1,1,trane\n", {"split": "column"}, "row 1: the split is"),
+        (
+            "smiles,mass,charge,split\nC,1,1,train\nC,1,1,train\nN,1,1,trane\n",
+            {"split": "column", "repeats": "drop"},
+            "row 3: the split is 'trane'",
+        ),
+        (HEADER + "C,1,1\n", {"target_columns": "smiles"}, "column 'smiles' is named twice"),
+        (HEADER + "C,1,1\n", {"target_columns": ["mass"] * 2}, "column 'mass' is named twice"),
     ],
 )
 def test_what_is_wrong_in_a_table_is_named(
@@ -461,3 +492,33 @@ def test_qm9_as_published() -> None:
     np.testing.assert_allclose(weights_CK[:, 0], wanted, rtol=0.01)
     error = np.abs(explained(test.covariates_NC, weights_CK) - test.labels_NK).mean()
     assert error == pytest.approx(0.0321, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("num_train", "num_heldout", "words"),
+    [
+        (50, 2, "num_train=50, num_heldout=2: all.smi has 10 rows"),
+        (None, 10, "num_train=None, num_heldout=10"),
+        (5, 0, "num_heldout=0: it must be at least 1"),
+        (-5, 2, "num_train=-5: it must be at least 1"),
+    ],
+)
+def test_a_corpus_gives_no_fewer_molecules_than_asked(
+    tmp_path: Path, num_train: int | None, num_heldout: int, words: str
+) -> None:
+    (tmp_path / "all.smi").write_text("\n".join(CHAINS[:10]))
+    tokenizer = SmilesTokenizer(None, "unk", False, 1)
+    with pytest.raises(UserError, match=words):
+        MoleculeCorpus(
+            "own",
+            str(tmp_path),
+            "all.smi",
+            "all.smi",
+            "smiles",
+            num_train,
+            num_heldout,
+            [],
+            "",
+            None,
+            0,
+        ).sequences("train", tokenizer)

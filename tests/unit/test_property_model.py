@@ -273,6 +273,10 @@ def test_scale_refuses_what_leaves_nothing_to_learn() -> None:
         TargetScale(2, 4).fit(labels * torch.tensor([1.0, NAN]), counts, False)
     with pytest.raises(UserError, match="target 0 has an infinite label"):
         TargetScale(2, 4).fit(labels * torch.tensor([math.inf, 1.0]), counts, False)
+    with pytest.raises(UserError, match="target gap leaves nothing to learn"):
+        TargetScale(2, 4).fit(same, counts, False, ["mu", "gap"])
+    with pytest.raises(UserError, match="target toxic has the label"):
+        ProbabilityScale(1, 4).fit(torch.tensor([[2.0]]), None, False, ["toxic"])
 
 
 def test_probabilities_are_the_scale_of_classes() -> None:

@@ -169,3 +169,10 @@ def test_classification_is_finite_where_a_probability_rounds_to_one() -> None:
     loss.sum.backward()
     assert float(loss.sum) == 500
     assert mean.grad.tolist() == [[1.0], [-1.0]]
+
+
+@pytest.mark.parametrize("name", ["l1", "mse", "huber"])
+def test_an_uncertainty_is_not_left_untrained(name: str) -> None:
+    labels, mean = labels_and_mean()
+    with pytest.raises(UserError, match=rf"{name} would not train.*Say objective\.loss=gaussian"):
+        regression(name)(GaussianPrediction(mean, torch.ones(6, 3)), labels)

@@ -196,3 +196,12 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(folder: str) -> None:
     )
     with pytest.raises(UserError, match="made with another vocabulary"):
         made.setup()
+
+
+def test_a_tokenizer_of_other_strings_is_refused(folder: str) -> None:
+    tokenizer = SmilesTokenizer(ShardSource(folder).vocabulary, "unk", True, 1)
+    made = ShardedMaskedData(
+        ShardSource(folder), tokenizer, Masking(0.3, 0.8, 0.1, "content"), 512, 512, 700, 4, 1
+    )
+    with pytest.raises(UserError, match="the corpus has isomeric=False, the tokenizer True"):
+        made.setup()

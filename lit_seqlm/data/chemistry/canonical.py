@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from rdkit import Chem, rdBase
 
-EMPTY, INVALID = "empty", "invalid_smiles"
+EMPTY, INVALID, TOO_LONG = "empty", "invalid_smiles", "too_long"
+MAX_SIGNS = 5_000  # RDKit takes minutes for some longer strings, and ends the process for 20,000
 _log_lock = threading.Lock()
 
 
@@ -18,7 +19,8 @@ class Canonical:
 
     Attributes:
         smiles: None where the string is no molecule.
-        reason: ``empty``, or ``invalid_smiles: `` and what RDKit says; empty where there is a SMILES.
+        reason: ``empty``, ``too_long: `` and its size, or ``invalid_smiles: `` and what RDKit says;
+            empty where there is a SMILES.
     """
 
     smiles: str | None
@@ -53,6 +55,8 @@ def parse(smiles: str | None) -> tuple[Chem.Mol | None, str]:
     smiles = smiles.strip() if smiles else ""
     if not smiles:
         return None, EMPTY
+    if len(smiles) > MAX_SIGNS:
+        return None, f"{TOO_LONG}: {len(smiles):,} signs, of at most {MAX_SIGNS:,}"
     if len(smiles.split(None, 1)) > 1:  # RDKit takes what follows for the molecule's name
         return None, f"{INVALID}: white space inside"
     if not (

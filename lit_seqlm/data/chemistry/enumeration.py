@@ -14,4 +14,5 @@ def random_smiles(smiles: str, seed: int) -> str:
     molecule, _ = parse(smiles)
     if molecule is None:
         return smiles
-    return Chem.MolToRandomSmilesVect(molecule, 1, randomSeed=seed)[0]
+    # RDKit takes 0 for no seed at all.
+    return Chem.MolToRandomSmilesVect(molecule, 1, randomSeed=seed or 2**31 - 1)[0]

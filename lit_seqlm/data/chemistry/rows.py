@@ -44,7 +44,8 @@ def read_rows(path: str, column: str, others: Sequence[str] | None = None) -> It
     `.csv`, `.tsv` and `.parquet` have named columns. `.smi`, `.smiles`, `.ism` and `.txt` are lists:
     the SMILES is each line's first word, what follows is its ``name``; a first line that begins
     with ``smiles`` is a header. Each may end in `.gz` (parquet apart). ``-`` is standard input: CSV
-    where its first line is a header that holds `column` beside others, else a list.
+    where its first line is a header that holds `column` beside others, or has a comma in its first
+    word, else a list.
 
     Args:
         column: of the SMILES; a list has none.
@@ -101,7 +102,7 @@ def _opened(path: str) -> Iterator[IO[str]]:
 def _read_table(
     file: IO[str], delimiter: str, path: str, column: str, others: Sequence[str] | None
 ) -> Iterator[Row]:
-    lines = csv.reader(file, delimiter=delimiter)
+    lines = csv.reader(file, delimiter=delimiter, strict=True)  # or an open quote swallows rows
     number = 0
     try:
         names = [name.strip() for name in next(lines, [])]
@@ -137,7 +138,9 @@ def _read_stdin(column: str, others: Sequence[str] | None) -> Iterator[Row]:
     sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")  # type: ignore[union-attr]
     first = sys.stdin.readline()
     file = _Ahead(first, sys.stdin)
-    if column in [name.strip(' "\r\n') for name in first.split(",")] and "," in first:
+    names = [name.strip(' "\r\n') for name in first.split(",")]
+    # No SMILES has a comma: a first word with one begins a table, if of other columns.
+    if len(names) > 1 and (column in names or "," in first.split(None, 1)[0]):
         yield from _read_table(file, ",", "standard input", column, others)  # type: ignore[arg-type]
     else:
         yield from _read_list(file, "standard input", others)  # type: ignore[arg-type]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from lit_seqlm.errors import UserError
 
+MAX_LEN = 2**16 - 3  # with begin and end, a length of two bytes
+
 
 @dataclass(frozen=True)
 class Options:
@@ -42,9 +44,9 @@ class Options:
         for name in ("min_len", "min_count", "max_holdout", "shard_molecules", "workers"):
             if getattr(self, name) < 1:
                 raise UserError(f"{_flag(name)} {getattr(self, name)}: it must be at least 1.")
-        if not self.min_len <= self.max_len < 2**16:
+        if not self.min_len <= self.max_len <= MAX_LEN:
             raise UserError(
-                f"--max-len {self.max_len}: it must be {self.min_len} or more, and below {2**16:,}."
+                f"--max-len {self.max_len}: it must be {self.min_len} or more, and {MAX_LEN:,} at most."
             )
         if not 0 <= self.holdout < 1:
             raise UserError(f"--holdout {self.holdout}: a share from 0 to below 1, such as 0.001.")

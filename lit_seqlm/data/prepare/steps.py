@@ -4,7 +4,6 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +139,5 @@ def encode(
     return result
 
 
-@lru_cache(maxsize=2)
 def _tokenizer(vocabulary: str | None, isomeric: bool) -> SmilesTokenizer:
-    """One for a process: it is asked thousands of times."""
     return SmilesTokenizer(vocabulary, unknown="error", isomeric=isomeric, min_count=1)

@@ -41,6 +41,7 @@ class TargetScale(nn.Module):
         labels_NK: Tensor,
         covariates_NC: Tensor | None,
         residualise: bool | Sequence[bool] | Tensor,
+        names: Sequence[str] = (),
     ) -> None:
         """Estimate all four from training labels; a missing one (NaN) counts nowhere.
 
@@ -48,9 +49,10 @@ class TargetScale(nn.Module):
             labels_NK: in the data's own units.
             covariates_NC: without a missing value; null where the scale has none.
             residualise: for each target, or for all, whether least squares on the covariates comes first.
+            names: of the targets, for messages; else their indices are told.
 
         Raises:
-            UserError: a target, named by its index, has no label, an infinite one, or nothing left
+            UserError: a target has no label, an infinite one, or nothing left
                 to learn: all its labels are equal, or a linear function of the covariates.
         """
         labels_NK = labels_NK.double().cpu()
@@ -64,13 +66,13 @@ class TargetScale(nn.Module):
         assert covariates_NC.shape == (len(labels_NK), len(self.slope_CK)), covariates_NC.shape
         for target in range(num_targets):
             present_N = ~labels_NK[:, target].isnan()
-            label_N = _usable(labels_NK[present_N, target], target)
+            label_N = _usable(labels_NK[present_N, target], _called(names, target))
             line_C1 = torch.zeros(len(self.slope_CK) + 1, dtype=torch.float64)
             rest_N = label_N
             if wanted_K[target]:
                 line_C1 = _least_squares(covariates_NC[present_N], label_N)
                 rest_N = label_N - covariates_NC[present_N] @ line_C1[:-1] - line_C1[-1]
-            spread = _spread(rest_N, label_N, target)
+            spread = _spread(rest_N, label_N, _called(names, target))
             self.slope_CK[:, target] = line_C1[:-1]
             self.intercept_K[target] = line_C1[-1]
             self.mean_K[target], self.std_K[target] = rest_N.mean(), spread
@@ -117,21 +119,24 @@ class ProbabilityScale(nn.Module):
         labels_NK: Tensor,
         covariates_NC: Tensor | None,
         residualise: bool | Sequence[bool] | Tensor,
+        names: Sequence[str] = (),
     ) -> None:
         """Nothing to estimate.
 
         Raises:
-            UserError: a target, named by its index, has no label or one that is neither 0 nor 1.
+            UserError: a target has no label or one that is neither 0 nor 1.
         """
         for target in range(self.num_targets):
             label_N = labels_NK[:, target]
             label_N = label_N[~label_N.isnan()]
             if not len(label_N):
-                raise UserError(f"target {target} has no label in the training rows: leave it out")
+                raise UserError(
+                    f"{_called(names, target)} has no label in the training rows: leave it out"
+                )
             odd_N = label_N[(label_N != 0) & (label_N != 1)]
             if len(odd_N):
                 raise UserError(
-                    f"target {target} has the label {float(odd_N[0]):g}: classes are 0 and 1, and "
+                    f"{_called(names, target)} has the label {float(odd_N[0]):g}: classes are 0 and 1, and "
                     "an empty cell where unknown. Is this a regression?"
                 )
 
@@ -144,12 +149,16 @@ class ProbabilityScale(nn.Module):
         return scaled_BK.double().sigmoid()
 
 
-def _usable(label_N: Tensor, target: int) -> Tensor:
+def _called(names: Sequence[str], target: int) -> str:
+    return f"target {names[target] if names else target}"
+
+
+def _usable(label_N: Tensor, target: str) -> Tensor:
     """The labels themselves, if there are any and all are finite."""
     if not len(label_N):
-        raise UserError(f"target {target} has no label in the training rows: leave it out")
+        raise UserError(f"{target} has no label in the training rows: leave it out")
     if not label_N.isfinite().all():
-        raise UserError(f"target {target} has an infinite label in the training rows")
+        raise UserError(f"{target} has an infinite label in the training rows")
     return label_N
 
 
@@ -160,12 +169,12 @@ def _least_squares(covariates_NC: Tensor, label_N: Tensor) -> Tensor:
     return torch.linalg.lstsq(inputs, label_N[:, None], driver="gelsd").solution[:, 0]
 
 
-def _spread(rest_N: Tensor, label_N: Tensor, target: int) -> Tensor:
+def _spread(rest_N: Tensor, label_N: Tensor, target: str) -> Tensor:
     """Standard deviation of what is left to learn."""
     spread = rest_N.std(correction=0)
     if spread <= SMALLEST_SPREAD * label_N.abs().max():
         raise UserError(
-            f"target {target} leaves nothing to learn: its {len(label_N)} training labels are "
+            f"{target} leaves nothing to learn: its {len(label_N)} training labels are "
             f"all {float(label_N[0]):g}, or a linear function of the covariates. Leave it out."
         )
     return spread
