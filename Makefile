@@ -12,6 +12,9 @@ $(VENV)/.done: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install -qq --upgrade pip
 	$(RUN) -m pip install -qq --editable ".[dev]"
+	@# litdata's torchvision may be built for another torch; then it breaks all that imports it, and litdata needs it for images only
+	@$(RUN) -c "import torchvision" 2>/dev/null || $(RUN) -m pip uninstall -qq -y torchvision
+	$(RUN) -c "import lightning, litdata.streaming"
 	touch $@
 
 demo: setup

@@ -101,8 +101,17 @@ def find_checkpoint(origin: str, said: str = "init_from=") -> Path:
             if runs
             else f"There are no finished runs under {outputs} yet."
         )
-        raise UserError(f"{said}{origin}: no checkpoint there. {known}")
+        raise UserError(f"{said}{origin}: no checkpoint there. {_maker(path)}{known}")
     return path
+
+
+def _maker(path: Path) -> str:
+    """How to make a missing run, where its folder is named after a recipe."""
+    recipes = Path(__file__).parents[1] / "conf/experiment"
+    for part in path.parts[-2:]:
+        if (recipes / f"{part}.yaml").is_file():
+            return f"python run.py experiment={part} makes it; init_from=null begins without. "
+    return ""
 
 
 def resumable(folder: Path) -> Path | None:

@@ -240,4 +240,6 @@ def _tell(record: dict[str, Any]) -> str:
         return "no test result"
     if name == "test/ppl":
         return f"test perplexity {value:.2f}"
+    if name == "rows/not_ok":
+        return f"{value:.0f} rows not ok"
     return f"{name} {value:.4g}"

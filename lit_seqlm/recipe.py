@@ -103,7 +103,7 @@ def inherit(cfg: DictConfig, origin: dict[str, Any] | None, overrides: list[str]
                     OmegaConf.update(cfg, key, OmegaConf.create(f"value: {value}").value)
         if groups:
             _read_alike(cfg, theirs, keys)
-        if groups and "scale" not in keys:
+        if groups and task.needs_origin and "scale" not in keys:
             cfg.scale = Scale(theirs["scale"])
 
 

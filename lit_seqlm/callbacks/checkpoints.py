@@ -73,15 +73,14 @@ class RunCheckpoint(Checkpoint):
         value = float(trainer.callback_metrics[self.monitor])
         if value < self.best_value:
             self.best_value = value
-            weights = {
-                "state_dict": trainer.strategy.lightning_module_state_dict(),
-                "epoch": trainer.current_epoch,
-                self.monitor: value,
-            }
-            if trainer.is_global_zero:
-                trainer.strategy.checkpoint_io.save_checkpoint(
-                    {**weights, **self._identity(trainer)}, self.folder / BEST
-                )
+            said = {"epoch": trainer.current_epoch, self.monitor: value}
+            self.keep(trainer, {**said, **self._identity(trainer)})
+
+    def keep(self, trainer: lightning.Trainer, said: dict[str, Any]) -> None:
+        """Write the weights as they are now to ``best.ckpt``, with what is said of them."""
+        weights = {"state_dict": trainer.strategy.lightning_module_state_dict()}
+        if trainer.is_global_zero:
+            trainer.strategy.checkpoint_io.save_checkpoint({**weights, **said}, self.folder / BEST)
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]

@@ -117,6 +117,7 @@ class MoleculeCorpus:
     def _canonical(self, written: list[str], tokenizer: Any, what: str) -> list[str]:
         """Each molecule once, in the order of its first string."""
         where = f"data={self.name}, {what}"
+        log.info("%s: canonical SMILES of %s molecules, once", where, f"{len(written):,}")
         forms = molecule_forms(written, tokenizer.isomeric, self.cache_dir, where)
         found = list(dict.fromkeys(one for one in forms.smiles if one))
         bad = [(row, reason) for row, reason in enumerate(forms.reasons) if reason]
@@ -129,6 +130,7 @@ class MoleculeCorpus:
 
     def _read(self, split: str) -> list[str]:
         path = self.paths[split]
+        log.info("%s: reading %s", self.name, path.name)
         rows = [row.smiles for row in read_rows(str(path), self.column)]
         if not rows:
             raise UserError(f"data={self.name}: {path} has no molecules.")

@@ -181,12 +181,20 @@ class ShardStream(Iterator[np.ndarray]):
         return [molecules[row] for row in rng.permutation(len(molecules))]
 
 
-def _open_shards(folder: Path) -> Any:
+def cache_class() -> Any:
+    """litdata's reader and writer of shards.
+
+    Raises:
+        UserError: it is an extra, and not installed.
+    """
     try:
         from litdata.streaming import Cache
     except ImportError:
         raise UserError(
-            "reading shards needs litdata (pip install litdata); data=moses reads molecules "
-            "without it."
+            "shards need litdata: pip install lit-seqlm[shards]. data=moses reads molecules without it."
         ) from None
-    return Cache(str(folder), chunk_size=1)  # the size is for writing only
+    return Cache
+
+
+def _open_shards(folder: Path) -> Any:
+    return cache_class()(str(folder), chunk_size=1)  # the size is for writing only

@@ -32,7 +32,8 @@ def config_for(family: str, sizes: Sizes, settings: Mapping[str, Any], seed: int
         **model_options(settings),
     }
     preset = "molformer_hf" if family == HUGGING_FACE else "molformer_official"
-    chosen = [f"model={preset}", "objective=masked_lm", "tokenizer@data.tokenizer=smiles"]
+    # Data that read molecules, for embed and predict; what is trained on is chosen when something is.
+    chosen = [f"model={preset}", "objective=masked_lm", "data=moses", "paths.run_dir=."]
     chosen += [f"data.tokenizer.unknown={UNKNOWN[family]}"]
     chosen += [f"model.{name}={value}" for name, value in options.items()]
     register()
@@ -41,7 +42,7 @@ def config_for(family: str, sizes: Sizes, settings: Mapping[str, Any], seed: int
     parts = {
         "model": OmegaConf.to_container(composed.model, resolve=True),
         "objective": OmegaConf.to_container(composed.objective, resolve=True),
-        "data": {"tokenizer": OmegaConf.to_container(composed.data.tokenizer, resolve=True)},
+        "data": OmegaConf.to_container(composed.data, resolve=True),
     }
     published = sizes.num_parameters() == PUBLISHED_PARAMETERS
     scale = Scale.paper if published else Scale.reduced

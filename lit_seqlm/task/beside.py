@@ -1,15 +1,26 @@
 """What stands beside a property's result: whether its split is fair, and what simple models make of it."""
 
 import copy
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
+from lit_seqlm.console import for_tables
 from lit_seqlm.data.audit import audit
 from lit_seqlm.data.baselines import Baselines
+from lit_seqlm.data.targets import Target
+
+log = logging.getLogger(__name__)
 
 # Of every target too: what a table needs. The rest of a baseline's numbers can be made from its predictions.
 KEPT = ("mae", "std_mae", "avg_mae_paper", "rmse", "auroc")
+SHOWN = {"regression": "mae", "classification": "auroc"}
+MEANS = {"regression": "std_mae", "classification": "auroc"}
+KNOWS_NOTHING = {"regression": "mean", "classification": "prior"}
 
 
 def audited(datamodule: Any) -> dict[str, Any]:
@@ -33,3 +44,32 @@ def baseline_numbers(baselines: Baselines, datamodule: Any, metric: Any) -> dict
             if key.partition("/")[0] in KEPT
         }
     return numbers
+
+
+def show_beside(numbers: Mapping[str, float], targets: Sequence[Target], kind: str) -> None:
+    """A line for each target, a column for the model and each baseline; a warning where the model is no better."""
+    names = dict.fromkeys(key.split("/")[1] for key in numbers if key.startswith("baseline/"))
+    columns = {"model": "test/"} | {name: f"baseline/{name}/" for name in names}
+    shown, mean = SHOWN[kind], MEANS[kind]
+    title = "test MAE" if kind == "regression" else "test AUROC"
+    table = Table(title, *columns, box=SIMPLE_HEAD, title_justify="left")
+    for target in targets:
+        unit = f" [{target.unit}]" if target.unit and kind == "regression" else ""
+        values = [numbers.get(f"{prefix}{shown}/{target.name}") for prefix in columns.values()]
+        table.add_row(f"{target.name}{unit}", *map(_number, values))
+    if len(targets) > 1:
+        label = "mean std-MAE" if kind == "regression" else "mean"
+        table.add_row(label, *(_number(numbers.get(prefix + mean)) for prefix in columns.values()))
+    for_tables().print(table, highlight=False, markup=False)
+    least = numbers.get(f"baseline/{KNOWS_NOTHING[kind]}/{mean}")
+    own = numbers.get(f"test/{mean}")
+    if least is not None and own is not None:
+        worse = own >= least if kind == "regression" else own <= least
+        if worse:
+            log.warning(
+                "the model is no better than one that knows nothing of its input: nothing was learnt"
+            )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

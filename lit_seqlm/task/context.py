@@ -1,10 +1,18 @@
 """Whether what is scored has the context that a number is supposed to have."""
 
+import logging
 from typing import Any
 
 import torch
 
 from lit_seqlm.errors import UserError
+
+log = logging.getLogger(__name__)
+
+CALM = {
+    "pad_handling": "mask",
+    "omega_policy": "fixed",
+}  # a model's options that leave nothing to chance
 
 
 @torch.no_grad()
@@ -22,3 +30,20 @@ def check_context(model: Any, datamodule: Any) -> None:
             "this model carries no state from one segment to the next. Say data.eval_stride=N, to score windows of "
             "data.eval_seq_len tokens that move on by N."
         )
+
+
+def warn_of_chance(model: dict[str, Any], what: str) -> None:
+    """Say which options of an inherited model make its output depend on chance, or on the rest of a batch.
+
+    Args:
+        model: its config.
+        what: names the run it comes from.
+    """
+    options = model | model.get("attention", {})
+    for key, calm in CALM.items():
+        if options.get(key, calm) != calm:
+            prefix = "model." if key in model else "model.attention."
+            log.warning(
+                "%s was made with %s%s=%s: what it predicts is not always the same. +%s%s=%s ends that.",
+                what, prefix, key, options[key], prefix, key, calm,
+            )  # fmt: skip

@@ -2,9 +2,7 @@
 
 # N = sequences, D = hidden size, K = targets
 
-import copy
 import logging
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,15 +10,17 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from lit_seqlm.callbacks.checkpoints import RunCheckpoint
 from lit_seqlm.data.baselines import Baselines
 from lit_seqlm.data.corpus import SPLITS
 from lit_seqlm.data.targets import Target
-from lit_seqlm.errors import DivergedError, UserError
+from lit_seqlm.errors import UserError
 from lit_seqlm.head.linear import LinearHead
 from lit_seqlm.objective.classification import Classification
 from lit_seqlm.objective.regression import Regression
 from lit_seqlm.optim.ridge import ridge_path
-from lit_seqlm.task.beside import audited, baseline_numbers
+from lit_seqlm.task.beside import audited, baseline_numbers, show_beside
+from lit_seqlm.task.best import Best
 from lit_seqlm.task.embeddings import embed_split
 from lit_seqlm.task.property import PropertyTask
 
@@ -62,7 +62,7 @@ class Probe(PropertyTask):
         if not strengths or min(strengths) <= 0:
             raise UserError(f"task.strengths={list(strengths)}: give numbers above 0.")
         if epochs < 1 or batch_size < 1 or lr <= 0:
-            raise UserError(f"task.epochs={epochs}, batch_size={batch_size}, lr={lr}: above 0, all.")
+            raise UserError(f"task.epochs={epochs}, batch_size={batch_size}, lr={lr}: all > 0.")
         self.strengths, self.epochs, self.batch_size, self.lr = strengths, epochs, batch_size, lr
         self.baselines, self.cache_dir = baselines, cache_dir
 
@@ -83,11 +83,18 @@ class Probe(PropertyTask):
             chosen = self._solve(states, wanted)
         else:
             chosen = self._train(states, wanted)
-        return {**self.evaluate(trainer, datamodule), **chosen}
+        metrics = {**self.evaluate(trainer, datamodule), **chosen}
+        kept = trainer.checkpoint_callback
+        if isinstance(kept, RunCheckpoint):  # so that it predicts, as a fine-tuned run does
+            tokenizer = datamodule.tokenizer.state_dict()
+            kept.keep(trainer, {"config": kept.config, "tokenizer": tokenizer})
+        return metrics
 
     def evaluate(self, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
         metrics = super().evaluate(trainer, datamodule)
-        return metrics | baseline_numbers(self.baselines, datamodule, self.label_metrics["test"])
+        metrics |= baseline_numbers(self.baselines, datamodule, self.label_metrics["test"])
+        show_beside(metrics, self.targets, self.kind)
+        return metrics
 
     def _wanted(self, datamodule: Any, split: str) -> Tensor:
         table = datamodule.tables[split]
@@ -130,20 +137,3 @@ class Probe(PropertyTask):
             best.offer(self._loss(states["valid"], wanted["valid"]), epoch + 1, head)
         head.load_state_dict(best.kept)
         return {"best/val_loss": best.loss, "best/epoch": best.setting}
-
-
-class Best:
-    """The head with the smallest loss so far, and the setting that gave it."""
-
-    def __init__(self) -> None:
-        self.loss, self.setting = math.inf, 0.0
-        self.kept: dict[str, Tensor] = {}
-
-    def offer(self, loss: float, setting: float, head: nn.Module) -> None:
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"the loss on validation is {loss:.3g} at setting {setting:g} of the probe: try a smaller task.lr."
-            )
-        if loss < self.loss:
-            self.loss, self.setting = loss, setting
-            self.kept = copy.deepcopy(head.state_dict())

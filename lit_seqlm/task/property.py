@@ -3,6 +3,7 @@
 # B = sequences, D = hidden size
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +25,7 @@ from lit_seqlm.objective.classification import Classification
 from lit_seqlm.objective.loss import Loss
 from lit_seqlm.objective.regression import Regression
 from lit_seqlm.task.base import EXACT_SPLITS, SPLITS, Task
+from lit_seqlm.task.context import warn_of_chance
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +76,7 @@ class PropertyTask(Task):
 
     def begin(self, origin: dict[str, Any], tokenizer: Any, what: str) -> None:
         """Take another run's trunk; its head was made for other things and stays there."""
+        warn_of_chance(origin["config"]["model"], what)
         load_weights(self.model, origin, tokenizer, what, only="trunk.")
 
     def fit_scale(self, datamodule: Any) -> None:
@@ -101,7 +104,9 @@ class PropertyTask(Task):
             kept |= {f"{split}_{name}": array for name, array in arrays.items()}
         if self.trainer.is_global_zero:
             names = np.array([target.name for target in self.targets])
-            np.savez(self.folder / "predictions.npz", targets=names, **kept)
+            partial = self.folder / f".predictions.{os.getpid()}.npz"
+            np.savez(partial, targets=names, **kept)
+            partial.replace(self.folder / "predictions.npz")
         super().on_test_epoch_end()
 
     def _step(self, batch: Batch, stage: str) -> tuple[Any, Loss]:

@@ -21,7 +21,7 @@ from lit_seqlm.data.prepare.partitions import NUM_PARTITIONS, PartitionWriter
 from lit_seqlm.data.prepare.progress import Steps
 from lit_seqlm.data.prepare.steps import Examined, encode, examine, select, share_limit
 from lit_seqlm.data.prepare.write import write_split
-from lit_seqlm.data.shards import VOCABULARY
+from lit_seqlm.data.shards import VOCABULARY, cache_class
 from lit_seqlm.errors import UserError
 from lit_seqlm.tokenizer.smiles_vocabulary import build_vocabulary, read_vocabulary
 
@@ -41,6 +41,7 @@ def prepare(options: Options) -> dict[str, Any]:
         UserError: for options, files or an output folder that cannot be, and if no molecule is left.
     """
     options.check()
+    cache_class()  # refuses, before hours of work, where litdata is missing
     given = None if options.vocabulary is None else read_vocabulary(options.vocabulary)
     check_inputs(options.inputs, options.column)
     with (

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lit_seqlm.data.prepare.partitions import NUM_PARTITIONS
+from lit_seqlm.data.shards import cache_class
 
 BLOCK = 256  # molecules of one item: some ten kilobytes, read at once
 INDEX = "index.json"
@@ -27,11 +28,9 @@ def write_split(
         source: the partitions' ids and lengths.
         done: is told how many molecules more were written.
     """
-    from litdata.streaming import Cache  # an extra: needed to prepare and to read shards
-
     if not any(_path(source, part, split, "ids").exists() for part in range(NUM_PARTITIONS)):
         return 0
-    shards = Cache(str(target), chunk_size=max(1, shard_molecules // BLOCK))
+    shards = cache_class()(str(target), chunk_size=max(1, shard_molecules // BLOCK))
     num_molecules = 0
     for index, (lengths_N, ids_L) in enumerate(_blocks(split, source)):
         shards[index] = [lengths_N, ids_L]
