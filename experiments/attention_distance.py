@@ -43,9 +43,8 @@ from lit_seqlm.results import write_atomically
 from lit_seqlm.tokenizer.smiles import SmilesTokenizer
 
 HERE = Path(__file__).resolve().parent
-CLASSES = tuple(
-    DistanceClass(*one) for one in (("short", 0, 2), ("medium", 2, 4), ("long", 4, 10))
-)  # Å
+BOUNDS = (("short", 0, 2), ("medium", 2, 4), ("long", 4, 10))  # Å
+CLASSES = tuple(DistanceClass(*one) for one in BOUNDS)
 TARGETS = ("bonds", *(one.name for one in CLASSES))
 SHOWN = {"bonds": "bonded", "short": "up to 2 Å", "medium": "2 to 4 Å", "long": "4 to 10 Å"}
 RANDOM = "random weights"

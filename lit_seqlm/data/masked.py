@@ -3,6 +3,7 @@
 # N = sequences, B = sequences of a batch, T = tokens
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -178,11 +179,15 @@ class MaskedData(MaskedSequences):
         table = self.tokenizer.encode([s for s, p in zip(strings, problems, strict=True) if not p])
         inner = table.lengths - 2  # without begin and end
         keep = np.flatnonzero((inner >= self.min_len) & (inner <= self.max_len))
+        reasons = Counter(problem.partition(":")[0] for problem in problems if problem)
+        reasons["too short"] = int((inner < self.min_len).sum())
+        reasons["too long"] = int((inner > self.max_len).sum())
         self.num_dropped[split] = len(strings) - len(keep)
         if self.num_dropped[split]:
+            told = ", ".join(f"{number} {reason}" for reason, number in reasons.items() if number)
             log.warning(
-                "%s: %d of %d sequences of %s are left out: not of %d to %d tokens, or not to be encoded",
-                self.source.name, self.num_dropped[split], len(strings), split, self.min_len, self.max_len,
+                "%s: %d of %d sequences of %s are left out: %s (accepted: %d to %d tokens)", self.source.name,
+                self.num_dropped[split], len(strings), split, told, self.min_len, self.max_len,
             )  # fmt: skip
         if not len(keep):
             raise UserError(

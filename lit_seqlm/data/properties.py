@@ -13,7 +13,13 @@ from lit_seqlm.data.bucketing import budget_batches, exact_length_batches
 from lit_seqlm.data.corpus import SPLITS
 from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.property_loader import PropertyLoader, TokenisedTable, truncated
-from lit_seqlm.data.property_source import Dropped, PropertySource, PropertyTable, report_dropped
+from lit_seqlm.data.property_source import (
+    Dropped,
+    PropertySource,
+    PropertyTable,
+    report_dropped,
+    report_unknown,
+)
 from lit_seqlm.data.ranks import share
 from lit_seqlm.data.stream import at_least_one
 from lit_seqlm.data.targets import Target, choose
@@ -168,7 +174,7 @@ class PropertyData(lightning.LightningDataModule):
         tokens = self.tokenizer.encode(table.sequences)
         self.num_unknown[split] = self.tokenizer.num_unknown
         if self.num_unknown[split]:
-            log.warning("%s: unknown tokens: %d", where, self.num_unknown[split])
+            report_unknown(where, table, self.tokenizer)
         if self.max_len is not None:
             tokens = truncated(tokens, self.max_len)
         self.dropped[split] = table.dropped

@@ -113,3 +113,14 @@ def report_dropped(where: str, dropped: list[Dropped]) -> None:
         more = "; ..." if len(dropped) > SHOWN else ""
         rows = "row is" if len(dropped) == 1 else "rows are"
         log.warning("%s: %d %s left out (%s%s)", where, len(dropped), rows, first, more)
+
+
+def report_unknown(where: str, table: PropertyTable, tokenizer: Any) -> None:
+    """Tokens outside the vocabulary in one line, with the first rows that have one."""
+    known, rows = set(tokenizer.vocabulary), []
+    for place, sequence in enumerate(table.sequences):
+        if strange := set(tokenizer.split(sequence)) - known:
+            rows.append(f"row {table.rows_N[place]}: {' '.join(sorted(strange))}")
+            if len(rows) == SHOWN:
+                break
+    log.warning("%s: unknown tokens: %d (%s)", where, tokenizer.num_unknown, "; ".join(rows))

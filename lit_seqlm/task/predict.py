@@ -117,5 +117,5 @@ class Predict(RowTask):
 
 def _column(target: Target, kind: str) -> str:
     name = f"predicted {target.name}" if target.name in ABOUT else target.name
-    words = [name, kind, f"[{target.unit}]" if target.unit else ""]
+    words = [name, kind, f"[{target.unit}]" if target.unit not in ("", "dimensionless") else ""]
     return " ".join(word for word in words if word)

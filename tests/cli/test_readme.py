@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import statistics
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,58 @@ def test_what_the_streams_table_says_without_unk_is_in_its_result_file() -> None
     ]
     page = (RESULTS / "grave2017_unbounded_cache/README.md").read_text()
     assert f"static / local / unbounded are {' / '.join(numbers)} in" in page
+
+
+def spread(rows: list[dict[str, float]], name: str) -> str:
+    values = [row[name] for row in rows]
+    mean = f"{statistics.mean(values):.5f}"
+    return f"{mean} ± {statistics.stdev(values):.5f}" if len(values) > 1 else mean
+
+
+def molecules(table: str, row: str) -> list[dict[str, float]]:
+    files = sorted((RESULTS / f"ross2022_molformer/results/{table}").glob(f"{row}-seed_*.json"))
+    return [json.loads(file.read_text())["metrics"] for file in files]
+
+
+@pytest.mark.parametrize(
+    ("label", "row"), [("fine-tuned, 3 seeds", "finetuned"), ("from scratch, 3 seeds", "scratch")]
+)
+def test_errors_on_qm8_are_the_kept_ones(label: str, row: str) -> None:
+    found = molecules("qm8_cpu", row)
+    assert len(found) == 3
+    assert f"| {label} | {spread(found, 'test/avg_mae_paper')} |" in README
+
+
+def test_the_gain_of_pretraining_is_the_kept_one() -> None:
+    pairs = zip(molecules("qm8_cpu", "finetuned"), molecules("qm8_cpu", "scratch"), strict=True)
+    name = "test/avg_mae_paper"
+    gains = [100 * (1 - tuned[name] / scratch[name]) for tuned, scratch in pairs]
+    said = f"takes {statistics.mean(gains):.1f} ± {statistics.stdev(gains):.1f} % off"
+    assert said in README
+
+
+def test_frozen_and_simple_rows_of_qm8_are_the_kept_ones() -> None:
+    name = "test/avg_mae_paper"
+    head = spread(molecules("qm8_cpu", "frozen_head"), name)
+    (ridge,), (trees,) = molecules("qm8_cpu", "frozen"), molecules("qm8_cpu", "extra_trees")
+    assert f"| {head} / {ridge[name]:.5f} |" in README
+    tuned = molecules("qm8_cpu", "finetuned")[0]
+    forest = trees["baseline/extra_trees_fingerprint/avg_mae_paper"]
+    assert f"| {forest:.5f} / {tuned['baseline/ridge_fingerprint/avg_mae_paper']:.5f} |" in README
+
+
+def test_errors_on_qm9_are_the_kept_ones() -> None:
+    (found,) = molecules("qm9_cpu", "finetuned")
+    names = [key.split("/")[-1] for key in found if key.startswith("test/mae/")]
+    assert len(names) == 12
+    for name in names:
+        (line,) = re.findall(rf"^\| {name}, \S+ \| (.*) \|$", README, re.M)
+        own, ridge, atoms, _ = line.split(" | ")
+        digits = len(own.partition(".")[2])
+        for shown, key in (
+            (own, "test"),
+            (ridge, "baseline/ridge_fingerprint"),
+            (atoms, "baseline/ols_covariates"),
+        ):
+            assert shown == f"{found[f'{key}/mae/{name}']:.{digits}f}"
+        assert float(own) < float(ridge), "better than ridge on every measure"

@@ -175,7 +175,9 @@ def test_gathered_loss_is_the_full_loss_however_the_batch_is_cut() -> None:
         logits_BTV.transpose(1, 2), batch.targets_BT, reduction="none"
     )
     assert loss.count == int(batch.mask_BT.sum()) > 0
-    assert float(loss.sum) == pytest.approx(float(nll_BT[batch.mask_BT].detach().sum()), rel=1e-6)
+    assert float(loss.sum.detach()) == pytest.approx(
+        float(nll_BT[batch.mask_BT].detach().sum()), rel=1e-6
+    )
     hits = (logits_BTV.argmax(-1) == batch.targets_BT)[batch.mask_BT]
     assert torch.equal(loss.hits_N, hits)
 

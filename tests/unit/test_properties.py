@@ -522,3 +522,14 @@ def test_a_corpus_gives_no_fewer_molecules_than_asked(
             None,
             0,
         ).sequences("train", tokenizer)
+
+
+def test_unknown_tokens_are_named_with_their_row(
+    write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    splits = ["train"] * 5 + ["valid"] * 2 + ["test"] * 2
+    rows = [f"{'C' * n}O,{n},{split}" for n, split in enumerate(splits, start=1)]
+    path = write("\n".join(["smiles,y,split", *rows, "[SeH]CC,1,test"]) + "\n")
+    with caplog.at_level(logging.WARNING):
+        data_of(table_of(path, target_columns="y", split="column")).setup()
+    assert "unknown tokens: 1 (row 10: [SeH])" in caplog.text

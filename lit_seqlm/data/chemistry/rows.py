@@ -189,7 +189,7 @@ def _places(
         if name not in names:
             raise UserError(
                 f"{Path(path).name} has no column {name!r}. "
-                + (did_you_mean(name, names) if any(names) else "It is empty.")
+                + (_nearest(name, names) if any(names) else "It is empty.")
             )
         if list(names).count(name) > 1:
             raise UserError(
@@ -197,3 +197,13 @@ def _places(
             )
     wanted = names if others is None else others
     return list(names).index(column), {n: list(names).index(n) for n in wanted if n != column}
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    """What to say instead: another case, another separator, or another name."""
+    if len(names) == 1 and (sign := next((s for s in ";\t|" if s in names[0]), None)):
+        return f"Its columns are separated by {sign!r}, not by ','."
+    same = [other for other in names if other.lower() == name.lower()]
+    if same:
+        return f"Did you mean {same[0]}? Accepted: {', '.join(names)}."
+    return did_you_mean(name, names)

@@ -159,6 +159,10 @@ class _Preparation:
                 f"no molecule is left to train on of {self.num_rows:,} rows: "
                 f"{_listed(report.counts)}; {lengths['valid'].total():,} held out. Give a smaller --holdout."
             )
+        if not lengths["valid"]:
+            log.warning(
+                "nothing is held out to validate on: training needs some. Give a larger --holdout."
+            )
         return lengths
 
     def _write(self, split: str, lengths: Counter[int]) -> dict[str, Any]:
