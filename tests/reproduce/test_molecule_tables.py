@@ -63,7 +63,10 @@ def test_the_average_of_qm8_is_that_of_the_column(row: str) -> None:
     assert sum(errors) / 12 == pytest.approx(values["test/avg_mae_paper"], abs=6e-5)
 
 
-@pytest.mark.parametrize("row", expected("qm9_baselines"))
+WHOLE = [row for row, values in expected("qm9_baselines").items() if "test/std_mae" in values]
+
+
+@pytest.mark.parametrize("row", WHOLE)  # but the forests, whose r2 was of another kind
 def test_the_std_mae_of_a_baseline_is_that_of_its_column(row: str) -> None:
     values = expected("qm9_baselines")[row]
     ratio = sum(values[f"test/mae/{m}"] / deviation for m, deviation in TEST_STD.items()) / 12
