@@ -21,7 +21,7 @@ demo: setup
 	$(RUN) experiments/reproduce.py launch demo/demo --print --jobs 2
 
 test: setup
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2
 
 lint: setup
 	$(RUN) -m ruff check .
