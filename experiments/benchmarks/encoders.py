@@ -194,7 +194,7 @@ def one_layer(name: str, model: str, length: int) -> "Layer":
     if name == OURS:
         trunk = build({**config(model), "num_layers": 1}, vocab_size=VOCABULARY).trunk
         rotation = trunk.positions.rotation(length, torch.device("cpu"), torch.float32)
-        return Layer(trunk.blocks[0], rotation, None)
+        return TokensFirst(trunk.blocks[0], rotation, None)
     if name == BERT:
         from transformers.models.bert.modeling_bert import BertLayer
 
@@ -213,6 +213,14 @@ class Layer(nn.Module):
     def forward(self, hidden_BTD: Tensor) -> Tensor:
         found = self.layer(hidden_BTD, *self.more)
         return found[0] if isinstance(found, tuple) else found
+
+
+class TokensFirst(Layer):
+    """A layer that works on (T, B, D), as its trunk keeps hidden states: noise is read as that, without a copy."""
+
+    def forward(self, hidden_BTD: Tensor) -> Tensor:
+        num_sequences, length, size = hidden_BTD.shape
+        return super().forward(hidden_BTD.view(length, num_sequences, size)).view_as(hidden_BTD)
 
 
 def masked_targets(batch: Batch) -> Tensor:
