@@ -71,28 +71,39 @@ def main() -> int:
 
 
 def measure(options: argparse.Namespace, chosen: list[str]) -> None:
+    """Part after part; the file is written after each, so that a later part that fails takes none with it."""
     need_peers(chosen)
+    if {"batches", "tokens", "embed"} & set(chosen):
+        for source in FILES:
+            molecules(source, 1)  # refuses now, not in ten minutes
     CONTEXT.set_forkserver_preload(PRELOAD)
     record, started = header(options.quick), time.monotonic()
     record["versions"] |= {name: version(name) for name, of in PEERS.items() if find_spec(of)}
     rows: list[Comparison] = []
-    if "layer" in chosen:
-        rows += layers(options.quick)
-    if "model" in chosen:
-        rows += models(options.quick)
-    if "batches" in chosen:
+    for part in [part for part in PARTS if part in chosen]:
+        rows += one_part(part, options, record)
+        record["comparisons"] = [asdict(row) for row in rows]
+        record["wall_seconds"] = round(time.monotonic() - started, 1)
+        write_atomically(options.out, json.dumps(rounded(record), indent=1) + "\n")
+    show(record, rows)
+    console.print(f"written to {options.out}")
+
+
+def one_part(part: str, options: argparse.Namespace, record: dict[str, Any]) -> list[Comparison]:
+    """The comparisons of one part; its other numbers go into the record."""
+    if part == "layer":
+        return layers(options.quick)
+    if part == "model":
+        return models(options.quick)
+    if part == "batches":
         found, record["batches"] = real_batches(options.quick)
-        rows += found
-    if "tokens" in chosen:
+        return found
+    if part == "tokens":
         record["tokens"] = tokenisation(options.quick)
-    if "embed" in chosen:
+    else:
         strings = molecules("MOSES", 2_000 if options.quick else 100_000)
         record["embed"] = embed_memory(options.run, strings)
-    record["comparisons"] = [asdict(row) for row in rows]
-    record["wall_seconds"] = round(time.monotonic() - started, 1)
-    show(record, rows)
-    write_atomically(options.out, json.dumps(rounded(record), indent=1) + "\n")
-    console.print(f"written to {options.out}")
+    return []
 
 
 def parser() -> argparse.ArgumentParser:
