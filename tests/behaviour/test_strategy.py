@@ -99,8 +99,9 @@ def test_two_processes_train_as_one_does_on_the_same_batches(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda s: s.name)
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    ("strategy", "how"), [("ddp", signal.SIGTERM), ("fsdp", signal.SIGKILL)], ids=str
+)
 def test_a_stopped_run_of_two_ends_as_an_uninterrupted_one(
     tmp_path: Path, corpus: Path, strategy: str, how: signal.Signals
 ) -> None:
