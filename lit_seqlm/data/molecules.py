@@ -25,7 +25,6 @@ from lit_seqlm.data.splits import (
     random_split,
     scaffold_balanced,
     scaffold_strict,
-    split_hash,
 )
 from lit_seqlm.data.targets import Target
 
@@ -60,7 +59,6 @@ class Molecules:
         self.name, self.kind, self.targets = name, kind, targets
         self.split, self.fractions, self.split_seed = check_method(split), fractions, split_seed
         self.cache_dir = cache_dir
-        self.split_hash = ""  # of the rows of each split, once a table was made
         self._rows: LabelRows | None = None
         self._forms: dict[bool, MoleculeForms] = {}
         self._splits: dict[str, np.ndarray] = {}
@@ -121,7 +119,6 @@ class Molecules:
             )
         if not self._splits:
             self._splits = self._divide(self._rows, self._forms[isomeric])
-            self.split_hash = split_hash(self._splits)
         return self._rows, self._forms[isomeric]
 
     def _divide(self, rows: LabelRows, forms: MoleculeForms) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from lit_seqlm.task.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
-HOPELESS = 700.0  # nats per prediction: exp of more is infinite
+HOPELESS = 700.0  # mean loss: of nats, exp of more is infinite
 EXACT_SPLITS = ("val", "test")  # the dataloaders of the exact evaluation, in this order
 SPLITS = ("valid", "test")  # the same, as the data calls them
 
@@ -113,12 +113,12 @@ class Task(lightning.LightningModule):
             setattr(self._metric("train"), name, value)
 
     def check_finite(self) -> None:
-        """Raise DivergedError if the epoch's mean loss so far is no number, or one whose perplexity is none."""
+        """Raise DivergedError if the epoch's mean loss so far is no number, or hopelessly large."""
         own = torch.tensor(self._metric("train").mean_loss(), device=self.device)
         mean = float(total(own)) / num_ranks()  # all processes end, or none
         if not mean < HOPELESS:
             raise DivergedError(
-                f"the loss is {mean:.3g} nats per token at step {self.global_step}: training diverged. Try a smaller "
+                f"the loss is {mean:.3g} at step {self.global_step}: training diverged. Try a smaller "
                 "optimizer.lr or trainer.gradient_clip_val; checkpoints hold the last finite weights."
             )
 

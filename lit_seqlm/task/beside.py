@@ -30,6 +30,15 @@ def audited(datamodule: Any) -> dict[str, Any]:
     return {"audit": found.as_dict()}
 
 
+def with_baselines(
+    metrics: Mapping[str, float], baselines: Baselines, datamodule: Any, task: Any
+) -> dict[str, float]:
+    """The test's numbers with ``baseline/NAME/...`` of the same rows, and both shown in a table."""
+    numbers = {**metrics, **baseline_numbers(baselines, datamodule, task.label_metrics["test"])}
+    show_beside(numbers, task.targets, task.kind)
+    return numbers
+
+
 def baseline_numbers(baselines: Baselines, datamodule: Any, metric: Any) -> dict[str, float]:
     """``baseline/NAME/...`` of the test split, scored as the model is, by a copy of its metric."""
     metric = copy.deepcopy(metric)

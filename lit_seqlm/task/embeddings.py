@@ -2,21 +2,16 @@
 
 # N = sequences, D = hidden size
 
-import hashlib
-import logging
-import os
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
+from lit_seqlm.data.kept import Kept
 from lit_seqlm.task.rows import redraws
-
-log = logging.getLogger(__name__)
 
 
 def embed_split(
@@ -28,18 +23,11 @@ def embed_split(
     stale is read; not at all where features are drawn anew for each batch, as no two passes agree.
     """
     tokens = datamodule.tables[split].tokens
-    place = None
-    if cache_dir is not None and not redraws(model):
-        key = _digest(model, tokens)
-        place = Path(cache_dir) / f"embeddings-{key}.npy"
-        if place.exists():
-            return torch.from_numpy(np.load(place))
+    kept = Kept(None if redraws(model) else cache_dir, "embeddings", _follows_from(model, tokens))
+    if (arrays := kept.read()) is not None:
+        return torch.from_numpy(arrays["states_ND"])
     states_ND = _embed(model, datamodule, split, device)
-    if place is not None:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_name(f".{place.stem}.{os.getpid()}.npy")
-        np.save(partial, states_ND.numpy())
-        partial.replace(place)
+    kept.write({"states_ND": states_ND.numpy()})
     return states_ND
 
 
@@ -62,13 +50,14 @@ def _embed(model: Any, datamodule: Any, split: str, device: torch.device) -> Ten
     return torch.cat(states)[order].clone()
 
 
-def _digest(model: Any, tokens: Any) -> str:
-    digest = hashlib.sha256(repr(model.head.pooling).encode())
-    digest.update(_options(model.trunk).encode())
+def _follows_from(model: Any, tokens: Any) -> Iterator[str | bytes]:
+    yield repr(model.head.pooling)
+    yield _options(model.trunk)
     for name, tensor in model.trunk.state_dict().items():
-        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    digest.update(tokens.ids.tobytes() + tokens.offsets.tobytes())
-    return digest.hexdigest()[:16]
+        yield name
+        yield tensor.cpu().contiguous().numpy().tobytes()
+    yield tokens.ids.tobytes()
+    yield tokens.offsets.tobytes()
 
 
 def _options(trunk: nn.Module) -> str:

@@ -13,7 +13,7 @@ from lit_seqlm.data.targets import Target
 from lit_seqlm.objective.classification import Classification
 from lit_seqlm.objective.regression import Regression
 from lit_seqlm.optim.schedule import Schedule
-from lit_seqlm.task.beside import audited, baseline_numbers, show_beside
+from lit_seqlm.task.beside import audited, with_baselines
 from lit_seqlm.task.property import PropertyTask
 from lit_seqlm.task.ranks import step_loss
 from lit_seqlm.task.training import Training
@@ -58,6 +58,4 @@ class FineTune(Training, PropertyTask):
 
     def evaluate(self, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
         metrics = PropertyTask.evaluate(self, trainer, datamodule)
-        metrics |= baseline_numbers(self.baselines, datamodule, self.label_metrics["test"])
-        show_beside(metrics, self.targets, self.kind)
-        return metrics
+        return with_baselines(metrics, self.baselines, datamodule, self)

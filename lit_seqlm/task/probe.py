@@ -19,7 +19,7 @@ from lit_seqlm.head.linear import LinearHead
 from lit_seqlm.objective.classification import Classification
 from lit_seqlm.objective.regression import Regression
 from lit_seqlm.optim.ridge import ridge_path
-from lit_seqlm.task.beside import audited, baseline_numbers, show_beside
+from lit_seqlm.task.beside import audited, with_baselines
 from lit_seqlm.task.best import Best
 from lit_seqlm.task.embeddings import embed_split
 from lit_seqlm.task.property import PropertyTask
@@ -92,9 +92,7 @@ class Probe(PropertyTask):
 
     def evaluate(self, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
         metrics = super().evaluate(trainer, datamodule)
-        metrics |= baseline_numbers(self.baselines, datamodule, self.label_metrics["test"])
-        show_beside(metrics, self.targets, self.kind)
-        return metrics
+        return with_baselines(metrics, self.baselines, datamodule, self)
 
     def _wanted(self, datamodule: Any, split: str) -> Tensor:
         table = datamodule.tables[split]
