@@ -27,7 +27,7 @@ from lit_seqlm.checkpoint import (
 from lit_seqlm.config import Resume, accepted, build, config_hash, run_name
 from lit_seqlm.errors import DivergedError, UserError
 from lit_seqlm.folder import duration, earlier, locked, recorded, shown
-from lit_seqlm.process import device_name, forget_peak_memory, keep_memory, peak_memory_mb, quieten
+from lit_seqlm.process import device_name, forget_peak_memory, peak_memory_mb, quieten, tune_memory
 from lit_seqlm.results import Result, finite
 from lit_seqlm.strategy import launch
 
@@ -56,7 +56,7 @@ def run(cfg: DictConfig) -> float | None:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     quieten()
-    keep_memory()
+    tune_memory()
     overrides = list(hydra.overrides.task)
     follows = bool(cfg.strategy) and launch.rank() > 0
     if follows:

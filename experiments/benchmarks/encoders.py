@@ -19,11 +19,12 @@ from lit_seqlm.data.batch import Batch
 from lit_seqlm.regularizer.none import NoRegularizer
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-OURS, FAST, FAST_KEPT, BERT = (
+OURS, FAST, FAST_KEPT, BERT, PRODUCTS = (
     "ours",
     "fast-transformers",
     "fast-transformers, omega kept",
     "transformers BERT",
+    "its matrix products alone",
 )
 VOCABULARY = 2362  # of MoLFormer, whatever the molecules
 NEVER = 10**9  # forward passes until the features are drawn anew
@@ -199,8 +200,25 @@ def one_layer(name: str, model: str, length: int) -> "Layer":
         from transformers.models.bert.modeling_bert import BertLayer
 
         return Layer(BertLayer(bert_config(sizes)))
+    if name == PRODUCTS:
+        return Layer(Products(sizes))
     encoder: Any = fast_encoder(sizes, 1, 1 if name == FAST else NEVER)
     return Layer(encoder.layers[0])
+
+
+class Products(nn.Module):
+    """The weights' products of a layer and nothing else: what no implementation can leave out."""
+
+    def __init__(self, sizes: Sizes):
+        super().__init__()
+        self.heads = nn.Linear(sizes.hidden, 3 * sizes.hidden)
+        self.mix = nn.Linear(sizes.hidden, sizes.hidden)
+        self.inner = nn.Linear(sizes.hidden, sizes.feed_forward)
+        self.outer = nn.Linear(sizes.feed_forward, sizes.hidden)
+
+    def forward(self, hidden_BTD: Tensor) -> Tensor:
+        values_BTD = self.heads(hidden_BTD).chunk(3, -1)[2]
+        return self.outer(self.inner(self.mix(values_BTD)))
 
 
 class Layer(nn.Module):

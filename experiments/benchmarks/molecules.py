@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from encoders import BERT, FAST, FAST_KEPT, OURS, WHOLE
+from encoders import BERT, FAST, FAST_KEPT, OURS, PRODUCTS, WHOLE
 from measure import CONTEXT, Comparison, Worker, by_turns, seconds
 from molecule_work import (
     BATCH,
@@ -34,7 +34,7 @@ from molecule_work import (
     molecules,
     noise,
 )
-from stream_memory import MOST_GROWTH, embed_memory
+from stream_memory import FEW, MOST_GROWTH, embed_memory
 from text import comparison_table, header, rounded
 
 from lit_seqlm.console import for_tables
@@ -101,7 +101,8 @@ def one_part(part: str, options: argparse.Namespace, record: dict[str, Any]) -> 
     if part == "tokens":
         record["tokens"] = tokenisation(options.quick)
     else:
-        strings = molecules("MOSES", 2_000 if options.quick else 100_000)
+        strings = molecules("MOSES", 2 * FEW if options.quick else 100_000)
+        console.print(f"task=embed on {FEW:,} molecules, then on {len(strings):,}")
         record["embed"] = embed_memory(options.run, strings)
     return []
 
@@ -128,12 +129,15 @@ def need_peers(chosen: list[str]) -> None:
 
 
 def layers(quick: bool) -> list[Comparison]:
-    """A layer of MoLFormer-XL's size on sequences of one length: no padding for anybody."""
+    """A layer of MoLFormer-XL's size on sequences of one length: no padding for anybody.
+
+    Over the products of its weights alone a ratio says how much of a layer is anything else.
+    """
     rows = []
     for length, num_sequences in LENGTHS.items():
         for way in LAYER_WAYS:
             size = num_sequences // 16 if quick else num_sequences
-            work = {n: (layer_work, n, XL, length, size, way) for n in WHOLE}
+            work = {n: (layer_work, n, XL, length, size, way) for n in (*WHOLE, PRODUCTS)}
             what = f"layer, {size} x {length} tokens, {way}"
             rows += against_peers(what, work, 2 if quick else 10, FAST_TARGET)
     return rows
@@ -188,7 +192,7 @@ def against_peers(
     times = {name: seconds(of) for name, of in by_turns(workers, repetitions, what, 120.0).items()}
     ours = times.pop(OURS)
     targets = {FAST: target, FAST_KEPT: target, BERT: bert_target}
-    return [Comparison.of(what, name, ours, of, targets[name]) for name, of in times.items()]
+    return [Comparison.of(what, name, ours, of, targets.get(name)) for name, of in times.items()]
 
 
 def tokenisation(quick: bool) -> dict[str, float]:

@@ -10,12 +10,13 @@ import numpy as np
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.data.bucketing import even_cut
 from lit_seqlm.data.masked_loader import Masker
+from lit_seqlm.data.resumable import ResumableLoader
 from lit_seqlm.data.shards import ShardStream
 from lit_seqlm.data.token_table import TokenTable
 from lit_seqlm.errors import UserError
 
 
-class ShardLoader:
+class ShardLoader(ResumableLoader):
     """One process's batches of one epoch, window by window of its stream.
 
     A window is sorted by length and cut into `num_cut` batches, the same number for every window and
@@ -42,32 +43,26 @@ class ShardLoader:
         seed: int,
         world_size: int,
     ):
+        super().__init__()
         self.stream, self.block, self.masker, self.seed = stream, block, masker, seed
         self.num_windows, self.num_cut, self.world_size = num_windows, num_cut, world_size
-        self.position = 0  # batches handed out so far in this epoch
-        self._resume_at = 0
 
     def __len__(self) -> int:
         return self.num_windows * self.num_cut
 
     def __iter__(self) -> Iterator[Batch]:
-        start, self._resume_at = self._resume_at, 0
-        first, skipped = divmod(start, self.num_cut)
-        self._go_to(self._begin(first))
-        for window in range(first, self.num_windows):
-            count = self._begin(window + 1) - self._begin(window)
-            table = TokenTable.of(islice(self.stream, count))
-            batches = self._cut(table, window)
-            for index in range(skipped, self.num_cut):
-                number = window * self.num_cut + index
-                self.position = (number + 1) % len(self)
-                rows, silent = batches[index]
-                batch = self.masker(table, rows, self.seed, number)
-                yield batch.silenced() if silent else batch
-            skipped = 0
+        current = None
+        for number in self.remaining():
+            window, index = divmod(number, self.num_cut)
+            if window != current:
+                table = self._read(window, goes_on=current is not None)
+                batches, current = self._cut(table, window), window
+            rows, silent = batches[index]
+            batch = self.masker(table, rows, self.seed, number)
+            yield batch.silenced() if silent else batch
 
     def state_dict(self) -> dict[str, int]:
-        return {"position": self.position, "world_size": self.world_size}
+        return {**super().state_dict(), "world_size": self.world_size}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Raise UserError for a place among another number of processes."""
@@ -76,7 +71,13 @@ class ShardLoader:
                 f"this run was shared by {state['world_size']} processes, now there are {self.world_size}: "
                 f"its place in the corpus is lost. Say trainer.devices={state['world_size']}."
             )
-        self.position = self._resume_at = state["position"]
+        super().load_state_dict(state)
+
+    def _read(self, window: int, goes_on: bool) -> TokenTable:
+        """A window of the stream, which is at its begin already where reading `goes_on`."""
+        if not goes_on:
+            self._go_to(self._begin(window))
+        return TokenTable.of(islice(self.stream, self._begin(window + 1) - self._begin(window)))
 
     def _begin(self, window: int) -> int:
         """Of the stream's sequences, the first in a window."""

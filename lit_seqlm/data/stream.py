@@ -3,12 +3,14 @@
 # B = sequences, T = tokens, L = length of a column
 
 from collections.abc import Iterator
+from itertools import accumulate
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lit_seqlm.data.batch import Batch
+from lit_seqlm.data.resumable import ResumableLoader
 from lit_seqlm.errors import UserError
 
 
@@ -82,40 +84,26 @@ class VariableSegments:
         return drawn
 
 
-class StreamLoader:
+class StreamLoader(ResumableLoader):
     """Segments of B columns, in order: targets are the tokens shifted by one.
 
-    A pure function of (columns, lengths). Its place is in the checkpoint; an iterator begins at the
-    start unless a place was loaded, so a loop that was cut short (``limit_val_batches``) does not
-    shift the next one.
+    A pure function of (columns, lengths).
     """
 
     def __init__(self, columns_BL: Tensor, lengths: list[tuple[int, float]]):
+        super().__init__()
         self.columns_BL, self.lengths = columns_BL, lengths
-        self.position = 0  # batches handed out so far in this epoch
-        self._resume_at = 0
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[Batch]:
-        first, self._resume_at = self._resume_at, 0
-        self.position = first
-        start = sum(length for length, _ in self.lengths[:first])
-        for index, (length, lr_scale) in enumerate(self.lengths[first:], start=first):
+        starts = [0, *accumulate(length for length, _ in self.lengths)]
+        for index in self.remaining():
+            start, (length, lr_scale) = starts[index], self.lengths[index]
             tokens_BT = self.columns_BL[:, start : start + length].long()
             targets_BT = self.columns_BL[:, start + 1 : start + length + 1].long()
-            start += length
-            self.position = (index + 1) % len(
-                self.lengths
-            )  # the end of an epoch is the start of the next
             yield Batch(tokens_BT, targets_BT, continues=index > 0, lr_scale=lr_scale)
-
-    def state_dict(self) -> dict[str, int]:
-        return {"position": self.position}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.position = self._resume_at = state["position"]
 
 
 class WindowLoader:

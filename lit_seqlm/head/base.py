@@ -2,6 +2,8 @@
 
 # B = sequences, T = tokens, D = hidden size
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,12 @@ class Head(nn.Module):
 
     Args:
         pooling: how a sequence's tokens become one vector, see `Pooling`.
+
+    Attributes:
+        has_sigma: whether a prediction tells its own standard deviation.
     """
+
+    has_sigma: ClassVar = False
 
     def __init__(self, pooling: str):
         super().__init__()

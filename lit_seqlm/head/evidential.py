@@ -17,6 +17,7 @@ class EvidentialHead(MolformerHead):
     Trained with ``objective.loss=evidential``.
     """
 
+    has_sigma = True
     numbers_per_output = 4
 
     def prediction(self, numbers_BKP: Tensor) -> EvidentialPrediction:

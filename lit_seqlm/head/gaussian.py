@@ -19,6 +19,7 @@ class GaussianHead(MolformerHead):
     Trained with ``objective.loss=gaussian``.
     """
 
+    has_sigma = True
     numbers_per_output = 2
 
     def prediction(self, numbers_BKP: Tensor) -> GaussianPrediction:

@@ -28,6 +28,8 @@ class QuantileHead(MolformerHead):
         levels: shares of the labels below each quantile, rising, 0.5 among them.
     """
 
+    has_sigma = True
+
     def __init__(
         self,
         hidden_size: int,

@@ -52,13 +52,14 @@ class LabelMetric(Metric):
 
     def collected(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Predictions (N, K), labels (N, K) and row numbers (N,), by row number."""
+        prediction_NK, label_NK = self.by_row(self.predictions), self.by_row(self.labels)
+        return prediction_NK, label_NK, self.by_row(self.rows)
+
+    def by_row(self, state: Any) -> np.ndarray:
+        """One of the collected states, each row once, by row number."""
         if not len(self.rows):
-            empty = np.empty((0, len(self.names)))
-            return empty, empty, np.empty(0, np.int64)
-        states = (self.predictions, self.labels, self.rows)
-        prediction, label, row = (_joined(state) for state in states)
-        row_N, first_N = np.unique(row, return_index=True)
-        return prediction[first_N], label[first_N], row_N
+            return np.empty((0, len(self.names)) if state is not self.rows else 0)
+        return _joined(state)[np.unique(_joined(self.rows), return_index=True)[1]]
 
     def compute(self) -> dict[str, float]:
         """Numbers by name; empty where nothing has been scored.

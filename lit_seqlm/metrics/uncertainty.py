@@ -3,12 +3,15 @@
 # M = members of an ensemble, N = labels, K = targets, G = groups of rows
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lit_seqlm.errors import UserError
+from lit_seqlm.metrics.collect import LabelMetric, Named, mean_of
 from lit_seqlm.metrics.ranks import spearman
 
 NUM_GROUPS = 10  # of the calibration error
@@ -46,10 +49,49 @@ def ensemble(mean_MNK: np.ndarray, variance_MNK: np.ndarray | None = None) -> En
     return Ensemble(mean_NK, mean_MNK.var(0), noise_NK)
 
 
+class UncertaintyMetrics(LabelMetric):
+    """Of heads that predict a standard deviation; nothing where none was given.
+
+    For each target what `uncertainty_errors` tells, such as ``ence/NAME``; ``ence``, ``miscalibration_area``
+    and ``error_spearman`` are means over targets too.
+
+    Args:
+        targets: in the order of the columns.
+    """
+
+    sigmas: list[Tensor]
+
+    def __init__(self, targets: Sequence[Named]):
+        super().__init__(targets)
+        self.add_state("sigmas", [], dist_reduce_fx="cat")
+
+    def update(  # type: ignore[override]
+        self, prediction_BK: Tensor, labels_BK: Tensor, rows_B: Tensor, sigma_BK: Tensor
+    ) -> None:
+        """Add a batch, all in the data's own units."""
+        super().update(prediction_BK, labels_BK, rows_B)
+        self.sigmas.append(sigma_BK.detach().double())
+
+    def numbers(self, prediction_NK: np.ndarray, label_NK: np.ndarray) -> dict[str, float]:
+        sigma_NK, values = self.by_row(self.sigmas), {}
+        for column, name in enumerate(self.names):
+            errors = uncertainty_errors(
+                prediction_NK[:, column], sigma_NK[:, column], label_NK[:, column]
+            )
+            values |= {f"{measure}/{name}": value for measure, value in errors.items()}
+        for measure in ("ence", "miscalibration_area", "error_spearman"):
+            values |= mean_of(values, measure, self.names)
+        return values
+
+
 def uncertainty_errors(
     prediction_N: np.ndarray, sigma_N: np.ndarray, label_N: np.ndarray
 ) -> dict[str, float]:
-    """nll, ence, miscalibration_area, error_spearman and sigma, its mean, of one target; empty without labels.
+    """How far to believe a target's standard deviations; empty without labels.
+
+    ``sigma_nll``, the Gaussian likelihood in the data's unit; ``ence``; ``miscalibration_area``;
+    ``error_spearman``, of errors with sigmas; ``sigma``, the mean; ``sigma_factor``, by which all had better be
+    multiplied.
 
     A missing label (NaN) counts nowhere. `ence` and `error_spearman` are absent where undefined.
 
@@ -63,11 +105,12 @@ def uncertainty_errors(
     if not (sigma_N > 0).all():
         raise UserError("an uncertainty must be above 0 in every row")
     values = {
-        "nll": gaussian_nll(error_N, sigma_N),
+        "sigma_nll": gaussian_nll(error_N, sigma_N),
         "ence": calibration_error(error_N, sigma_N, NUM_GROUPS),
         "miscalibration_area": miscalibration_area(error_N, sigma_N),
         "error_spearman": spearman(np.abs(error_N), sigma_N),
         "sigma": float(sigma_N.mean()),
+        "sigma_factor": sigma_factor(error_N, sigma_N),
     }
     return {name: value for name, value in values.items() if not math.isnan(value)}
 

@@ -34,7 +34,7 @@ def with_baselines(
     metrics: Mapping[str, float], baselines: Baselines, datamodule: Any, task: Any
 ) -> dict[str, float]:
     """The test's numbers with ``baseline/NAME/...`` of the same rows, and both shown in a table."""
-    numbers = {**metrics, **baseline_numbers(baselines, datamodule, task.label_metrics["test"])}
+    numbers = {**metrics, **baseline_numbers(baselines, datamodule, task.scores.labels["test"])}
     show_beside(numbers, task.targets, task.kind)
     return numbers
 

@@ -14,10 +14,10 @@ from lit_seqlm.data.row_files import ABOUT, TABLES
 from lit_seqlm.data.row_windows import RowWindow
 from lit_seqlm.data.targets import Target
 from lit_seqlm.errors import UserError
-from lit_seqlm.metrics.conformal import Band, SplitConformal
+from lit_seqlm.metrics.conformal import SplitConformal
 from lit_seqlm.metrics.uncertainty import ensemble as mixture
 from lit_seqlm.model.property import PropertyModel
-from lit_seqlm.task.members import calibrated, check_distinct, members
+from lit_seqlm.task.members import band, calibrated, check_distinct, members
 from lit_seqlm.task.rows import RowTask
 
 
@@ -26,7 +26,8 @@ class Predict(RowTask):
 
     A target has a column, ``gap [Ha]``. ``gap std [Ha]`` stands beside it where the head predicts an
     uncertainty or there are several members: the standard deviation of their mixture. ``gap low
-    [Ha]`` and ``gap high [Ha]`` are the ends of the interval. A class has its probability.
+    [Ha]`` and ``gap high [Ha]`` are the ends of the interval, as wide as that deviation says where the
+    head predicts it, else of one width. A class has its probability.
 
     Args:
         run: of the weights, as ``init_from`` names it: there its validation predictions are.
@@ -76,20 +77,16 @@ class Predict(RowTask):
         self.others.extend(members(self.model, origin, self.runs[1:], tokenizer))
         if self.miscoverage is not None:
             names = [target.name for target in self.targets]
-            self.intervals = calibrated(self.runs, names, self.miscoverage)
+            has_sigma = self.model.head.has_sigma
+            self.intervals = calibrated(self.runs, names, self.miscoverage, has_sigma)
             self.card["conformal"] = {"calibrated_on": "validation", **self.intervals.state_dict()}
         self.card["members"] = self.runs
         self.columns = self._columns()
 
     def _columns(self) -> list[str]:
-        kinds = ["", "std"] if self.others or self._head_is_unsure() else [""]
+        kinds = ["", "std"] if self.others or self.model.head.has_sigma else [""]
         kinds += ["low", "high"] if self.intervals else []
         return [_column(target, kind) for target in self.targets for kind in kinds]
-
-    @torch.inference_mode()
-    def _head_is_unsure(self) -> bool:
-        state_BD = torch.zeros(1, self.model.trunk.hidden_size)
-        return self.is_regression and self.model.head.from_pooled(state_BD).sigma is not None
 
     def covariates(self, window: RowWindow, datamodule: Any) -> Tensor | None:
         if not self.is_regression or not any(m.scale.slope_CK.any() for m in self._members()):
@@ -108,7 +105,7 @@ class Predict(RowTask):
         if variances or self.others:
             parts.append(found.sigma)
         if self.intervals:
-            parts += self.intervals.interval(Band.around(found.mean_NK))
+            parts += self.intervals.interval(band(found, bool(variances)))
         return torch.from_numpy(np.stack(parts, -1)).flatten(1)  # K * P, each target's side by side
 
     def _members(self) -> list[Any]:

@@ -3,13 +3,11 @@
 # B = sequences, D = hidden size
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,15 +15,14 @@ from lit_seqlm.checkpoint import load_weights
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.data.targets import Target
 from lit_seqlm.errors import UserError
-from lit_seqlm.metrics.classification import ClassificationMetrics
 from lit_seqlm.metrics.mean_loss import MeanLoss
-from lit_seqlm.metrics.regression import RegressionMetrics
 from lit_seqlm.model.property import PropertyModel
 from lit_seqlm.objective.classification import Classification
 from lit_seqlm.objective.loss import Loss
 from lit_seqlm.objective.regression import Regression
-from lit_seqlm.task.base import EXACT_SPLITS, SPLITS, Task
+from lit_seqlm.task.base import EXACT_SPLITS, Task
 from lit_seqlm.task.context import warn_of_chance
+from lit_seqlm.task.scores import Scores
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +68,7 @@ class PropertyTask(Task):
         )
         self.objective, self.targets, self.kind = objective, list(targets), kind
         self.headline, self.folder = HEADLINES[kind], Path(folder)
-        make = RegressionMetrics if kind == "regression" else ClassificationMetrics
-        self.label_metrics = nn.ModuleDict({stage: make(self.targets) for stage in EXACT_SPLITS})
+        self.scores = Scores(self.targets, kind, self.model.head.has_sigma)
 
     def begin(self, origin: dict[str, Any], tokenizer: Any, what: str) -> None:
         """Take another run's trunk; its head was made for other things and stays there."""
@@ -95,18 +91,7 @@ class PropertyTask(Task):
         return {name: value for name, value in metrics.items() if name.startswith(EXACT_SPLITS)}
 
     def on_test_epoch_end(self) -> None:
-        kept: dict[str, Any] = {}
-        for stage, split in zip(EXACT_SPLITS, SPLITS, strict=True):
-            metric: Any = self.label_metrics[stage]
-            with metric.sync_context():  # rows of all processes
-                predicted_NK, label_NK, row_N = metric.collected()
-            arrays = {"predictions": predicted_NK, "labels": label_NK, "rows": row_N}
-            kept |= {f"{split}_{name}": array for name, array in arrays.items()}
-        if self.trainer.is_global_zero:
-            names = np.array([target.name for target in self.targets])
-            partial = self.folder / f".predictions.{os.getpid()}.npz"
-            np.savez(partial, targets=names, **kept)
-            partial.replace(self.folder / "predictions.npz")
+        self.scores.write(self.folder, writes=self.trainer.is_global_zero)
         super().on_test_epoch_end()
 
     def _step(self, batch: Batch, stage: str) -> tuple[Any, Loss]:
@@ -118,20 +103,16 @@ class PropertyTask(Task):
         if stage == "train":
             self.num_tokens += batch.num_tokens
         else:
-            raw_BK = scale.to_raw(prediction.mean_BK, batch.covariates_BC)
-            self.label_metrics[stage].update(raw_BK, batch.labels_BK, batch.rows_B)  # type: ignore[operator]
+            self.scores.update(stage, prediction, scale, batch)
         return prediction, loss
 
     def _collect(self, stage: str) -> dict[str, Tensor]:
         values = super()._collect(stage)
         if stage == "train":
             return values
-        metric: Any = self.label_metrics[stage]
-        numbers = metric.compute()
-        metric.reset()
         return values | {
             f"{stage}/{name}": torch.tensor(value, dtype=torch.float64)
-            for name, value in numbers.items()
+            for name, value in self.scores.collect(stage).items()
         }
 
 

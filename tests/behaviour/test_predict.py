@@ -23,6 +23,7 @@ from lit_seqlm.config import CONF, register
 from lit_seqlm.data.chemistry.composition import composition
 from lit_seqlm.errors import UserError
 from lit_seqlm.metrics.conformal import conformal_quantile
+from lit_seqlm.metrics.uncertainty import uncertainty_errors
 from tests.conftest import ROOT
 
 RUNS = Path  # a folder in which runs have folders of their own
@@ -169,6 +170,33 @@ def test_a_head_that_knows_its_uncertainty_says_it(runs: RUNS, tmp_path: Path) -
         sigma = loaded.model(tokens).variance_BK[0].double().sqrt() * loaded.model.scale.std_K
     (line,) = [line for line in lines if line["input"] == "c1ccccc1"]
     assert float(line["mass std [Da]"]) == pytest.approx(float(sigma[0]), rel=1e-5)
+
+
+def test_intervals_are_as_wide_as_the_head_says(runs: RUNS, tmp_path: Path) -> None:
+    lines = answered(runs, tmp_path, "task.conformal=0.4", seed="gaussian")
+    kept = np.load(runs / "gaussian" / "predictions.npz")
+    error = np.abs(kept["valid_predictions"] - kept["valid_labels"]) / kept["valid_sigmas"]
+    for place, name in enumerate(("mass", "rings")):
+        radius = conformal_quantile(error[:, place], 0.4)
+        for line in (line for line in lines if line["status"] == "ok"):
+            sigma, centre = float(line[f"{name} std [Da]"]), float(line[f"{name} [Da]"])
+            assert float(line[f"{name} high [Da]"]) - centre == pytest.approx(
+                radius * sigma, rel=1e-5
+            )
+            assert centre - float(line[f"{name} low [Da]"]) == pytest.approx(
+                radius * sigma, rel=1e-5
+            )
+
+
+def test_a_run_tells_how_far_its_uncertainty_can_be_believed(runs: RUNS) -> None:
+    record = json.loads((runs / "gaussian" / "result.json").read_text())["metrics"]
+    kept = np.load(runs / "gaussian" / "predictions.npz")
+    of = [kept[f"test_{name}"][:, 0] for name in ("predictions", "sigmas", "labels")]
+    for name, value in uncertainty_errors(*of).items():
+        assert record[f"test/{name}/mass"] == pytest.approx(value, rel=1e-9)
+    plain = json.loads((runs / "seed_1" / "result.json").read_text())["metrics"]
+    assert "test/sigma/mass" in record
+    assert not [name for name in plain if "sigma" in name]
 
 
 def test_a_repeated_command_does_nothing_until_something_has_changed(

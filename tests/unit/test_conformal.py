@@ -5,11 +5,14 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
+from lit_seqlm.data.targets import plain_target
 from lit_seqlm.errors import UserError
 from lit_seqlm.metrics.conformal import Band, SplitConformal, conformal_quantile, coverage
 from lit_seqlm.metrics.uncertainty import (
+    UncertaintyMetrics,
     calibration_error,
     ensemble,
     gaussian_nll,
@@ -186,6 +189,22 @@ def test_the_sigma_factor_has_the_highest_likelihood() -> None:
     assert all(gaussian_nll(error, best * sigma * step) > at_best for step in (0.98, 1.02))
 
 
+def test_sigmas_stay_with_their_rows_and_a_row_counts_once() -> None:
+    prediction, sigma, label = rows(60, 0)
+    order = np.random.default_rng(1).permutation(60)
+    twice = np.append(order, order[:7])
+    targets = [plain_target(name, name, "eV") for name in ("a", "b")]
+    metric = UncertaintyMetrics(targets)
+    for cut in np.array_split(twice, 4):
+        metric.update(*(torch.from_numpy(part[cut]) for part in (prediction, label)),
+                      torch.from_numpy(cut), torch.from_numpy(sigma[cut]))  # fmt: skip
+    values = metric.compute()
+    for column, name in enumerate(("a", "b")):
+        wanted = uncertainty_errors(prediction[:, column], sigma[:, column], label[:, column])
+        assert {key: values[f"{key}/{name}"] for key in wanted} == pytest.approx(wanted)
+    assert values["ence"] == pytest.approx((values["ence/a"] + values["ence/b"]) / 2)
+
+
 def test_uncertainty_errors_leave_out_missing_labels_and_what_is_undefined() -> None:
     prediction, sigma, label = (part[:, 0] for part in rows(60, 0))
     label[::3] = NAN
@@ -196,5 +215,5 @@ def test_uncertainty_errors_leave_out_missing_labels_and_what_is_undefined() -> 
         stats.spearmanr(np.abs(prediction - label)[present], sigma[present]).statistic
     )
     few = uncertainty_errors(prediction[:5], np.ones(5), prediction[:5] + np.arange(5))
-    assert set(few) == {"nll", "miscalibration_area", "sigma"}
+    assert set(few) == {"sigma_nll", "miscalibration_area", "sigma", "sigma_factor"}
     assert uncertainty_errors(prediction, sigma, label * NAN) == {}

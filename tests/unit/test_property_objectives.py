@@ -82,7 +82,9 @@ def test_micro_batches_sum_to_the_batch() -> None:
     objective = regression("l1", [1.0, 0.0, 2.5])
     whole = objective(Prediction(mean), labels)
     parts = [objective(Prediction(mean[i : i + 2]), labels[i : i + 2]) for i in (0, 2, 4)]
-    assert float(sum(part.sum for part in parts)) == pytest.approx(float(whole.sum), rel=1e-14)
+    assert float(sum(part.sum.detach() for part in parts)) == pytest.approx(
+        float(whole.sum.detach()), rel=1e-14
+    )
     assert sum(part.count for part in parts) == whole.count
 
 
@@ -98,6 +100,12 @@ def test_task_weights_multiply_their_targets_only() -> None:
     for bad in ([-1.0, 2.0, 1.0], [0.0, 0.0, 0.0], []):
         with pytest.raises(UserError, match="task_weights"):
             regression("mse", bad)
+
+
+def test_classes_have_no_standard_deviation() -> None:
+    _, mean = labels_and_mean()
+    with pytest.raises(UserError, match="head=gaussian predicts numbers"):
+        Classification(None)(GaussianPrediction(mean, mean**2), torch.ones(6, 3))
 
 
 def test_gaussian_is_the_density_of_a_normal_distribution() -> None:

@@ -84,9 +84,9 @@ def test_an_interval_needs_the_same_validation_rows(tmp_path: Path) -> None:
         np.savez(folder / "predictions.npz", targets=np.array(["gap"]), valid_rows=np.arange(30),
                  valid_predictions=labels_NK + 1, valid_labels=labels_NK)  # fmt: skip
         runs.append(str(folder))
-    assert calibrated([runs[0]], ["gap"], 0.1).radius_K == pytest.approx(1.0)
+    assert calibrated([runs[0]], ["gap"], 0.1, False).radius_K == pytest.approx(1.0)
     with pytest.raises(UserError, match=r"seed_2 validated on other rows than .*seed_1"):
-        calibrated(runs, ["gap"], 0.1)
+        calibrated(runs, ["gap"], 0.1, False)
 
 
 def test_a_probe_that_diverges_says_so() -> None:
