@@ -73,7 +73,8 @@ class UncertaintyMetrics(LabelMetric):
         self.sigmas.append(sigma_BK.detach().double())
 
     def numbers(self, prediction_NK: np.ndarray, label_NK: np.ndarray) -> dict[str, float]:
-        sigma_NK, values = self.by_row(self.sigmas), {}
+        sigma_NK = self.by_row(self.sigmas)
+        values: dict[str, float] = {}
         for column, name in enumerate(self.names):
             errors = uncertainty_errors(
                 prediction_NK[:, column], sigma_NK[:, column], label_NK[:, column]

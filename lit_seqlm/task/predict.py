@@ -17,7 +17,8 @@ from lit_seqlm.errors import UserError
 from lit_seqlm.metrics.conformal import SplitConformal
 from lit_seqlm.metrics.uncertainty import ensemble as mixture
 from lit_seqlm.model.property import PropertyModel
-from lit_seqlm.task.members import band, calibrated, check_distinct, members
+from lit_seqlm.task.intervals import band, calibrated
+from lit_seqlm.task.members import check_distinct, members
 from lit_seqlm.task.rows import RowTask
 
 

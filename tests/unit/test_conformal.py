@@ -10,7 +10,7 @@ from scipy import stats
 
 from lit_seqlm.data.targets import plain_target
 from lit_seqlm.errors import UserError
-from lit_seqlm.metrics.conformal import Band, SplitConformal, conformal_quantile, coverage
+from lit_seqlm.metrics.conformal import Band, SplitConformal, conformal_quantile
 from lit_seqlm.metrics.uncertainty import (
     UncertaintyMetrics,
     calibration_error,
@@ -35,9 +35,11 @@ def rows(num_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def band(kind: str, prediction: np.ndarray, sigma: np.ndarray) -> Band:
     if kind == "around":
         return Band.around(prediction)
-    if kind == "scaled":
-        return Band.scaled(prediction, sigma)
-    return Band.between(prediction - 0.3 * sigma, prediction + 0.5 * sigma)
+    return Band.scaled(prediction, sigma)
+
+
+def coverage(low: np.ndarray, high: np.ndarray, label: np.ndarray) -> np.ndarray:
+    return ((low <= label) & (label <= high)).mean(0)
 
 
 # -- the quantile
@@ -57,7 +59,7 @@ def test_the_quantile_is_the_smallest_that_keeps_the_promise(
     assert conformal_quantile(scores, miscoverage) == expected
 
 
-@pytest.mark.parametrize("kind", ["around", "scaled", "between"])
+@pytest.mark.parametrize("kind", ["around", "scaled"])
 def test_coverage_over_many_draws_is_the_closed_form(kind: str) -> None:
     """Exactly ceil((n + 1) 0.9) / (n + 1) on average, for continuous scores: 18 / 19 of n = 18 here."""
     num_draws, num_calibration = 4000, 18
@@ -66,7 +68,7 @@ def test_coverage_over_many_draws_is_the_closed_form(kind: str) -> None:
         prediction, sigma, label = rows(num_calibration + 1, draw)
         whole = band(kind, prediction, sigma)
         first, last = (
-            Band(*(part[cut] for part in (whole.low_NK, whole.high_NK, whole.spread_NK)))
+            Band(whole.prediction_NK[cut], whole.spread_NK[cut])
             for cut in (slice(None, -1), slice(-1, None))
         )
         fitted = SplitConformal.fit(first, label[:-1], 0.1)
@@ -88,36 +90,14 @@ def test_a_radius_is_that_of_a_sorted_list() -> None:
     np.testing.assert_allclose((high + low) / 2, prediction)
 
 
-def test_quantiles_that_are_too_wide_are_narrowed_and_do_not_cross() -> None:
-    prediction, _, label = rows(200, 0)
-    wide = Band.between(prediction - 100, prediction + 100)
-    fitted = SplitConformal.fit(wide, label, 0.1)
-    assert (fitted.radius_K < -50).all()
-    low, high = fitted.interval(wide)
-    # 181 of 200, or one less where rounding puts the label that sets the radius outside.
-    assert coverage(low, high, label) == pytest.approx(0.905, abs=0.0051)
-    thin = Band.between(prediction - 1, prediction + 1)
-    low, high = fitted.interval(thin)
-    np.testing.assert_allclose(low, high)
-
-
 def test_too_few_labels_promise_nothing() -> None:
     prediction, _, label = rows(8, 0)
     fitted = SplitConformal.fit(Band.around(prediction), label, 0.1)
     assert np.isinf(fitted.radius_K).all()
-    back = SplitConformal.from_state_dict(json.loads(json.dumps(fitted.state_dict())))
-    low, high = back.interval(Band.around(prediction))
+    low, high = fitted.interval(Band.around(prediction))
     assert (coverage(low, high, label) == 1).all()
-    assert back.num_labels_K.tolist() == [8, 8]
-    assert back.miscoverage == 0.1
-
-
-def test_coverage_counts_labels_that_are_there() -> None:
-    label = np.array([[1.0, NAN], [2.0, NAN], [NAN, NAN], [9.0, NAN]])
-    low, high = np.zeros((4, 2)), np.full((4, 2), 2.0)
-    shares = coverage(low, high, label)
-    assert shares[0] == pytest.approx(2 / 3)
-    assert math.isnan(shares[1])
+    said = json.loads(json.dumps(fitted.state_dict(), allow_nan=False))
+    assert said == {"radius": [None, None], "num_labels": [8, 8], "miscoverage": 0.1}
 
 
 def test_odd_inputs_are_refused() -> None:

@@ -20,7 +20,7 @@ from lit_seqlm.errors import DivergedError, UserError
 from lit_seqlm.head.linear import LinearHead
 from lit_seqlm.model.property import PropertyModel
 from lit_seqlm.task.embeddings import embed_split
-from lit_seqlm.task.members import calibrated
+from lit_seqlm.task.intervals import calibrated
 from lit_seqlm.task.probe import Best
 
 TOKENS = TokenTable.of(np.array(row, np.uint16) for row in ([0, 5, 6, 7, 1], [0, 8, 9, 5, 1]))
