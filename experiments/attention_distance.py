@@ -26,6 +26,7 @@ from rich.table import Table
 from torch import nn
 
 from lit_seqlm.checkpoint import find_checkpoint, load_weights, origin_of, read_checkpoint
+from lit_seqlm.command import exit_status
 from lit_seqlm.config import build, refuse_foreign
 from lit_seqlm.console import for_tables
 from lit_seqlm.data.chemistry import conformers
@@ -65,16 +66,12 @@ class Subject:
 
 def main() -> int:
     options = parser().parse_args()
-    try:
+
+    def work() -> None:
         for run in options.runs:
             examine(read_subject(run, options.seed), options)
-        return 0
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped.\n")
-        return 130
+
+    return exit_status(work)
 
 
 def parser() -> argparse.ArgumentParser:

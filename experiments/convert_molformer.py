@@ -17,8 +17,8 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from lit_seqlm.command import exit_status
 from lit_seqlm.console import for_tables
-from lit_seqlm.errors import UserError
 from lit_seqlm.hf.convert import import_weights
 from lit_seqlm.hf.export import export_run
 from lit_seqlm.hf.report import Report
@@ -26,15 +26,7 @@ from lit_seqlm.hf.report import Report
 
 def main() -> int:
     options = parser().parse_args()
-    try:
-        convert(options)
-        return 0
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; nothing that looks whole was left.\n")
-        return 130
+    return exit_status(lambda: convert(options), "stopped; nothing that looks whole was left.")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,13 +9,12 @@ names every row that is not in the corpus and says why. It appears when it is co
 import argparse
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
+from lit_seqlm.command import exit_status
 from lit_seqlm.data.prepare.options import Options
 from lit_seqlm.data.prepare.pipeline import prepare
-from lit_seqlm.errors import UserError
 
 
 def main() -> int:
@@ -23,15 +22,10 @@ def main() -> int:
     options = parser().parse_args()
     options.inputs = tuple(options.inputs)
     options.vocabulary = None if options.vocabulary == "built" else options.vocabulary
-    try:
-        report(prepare(Options(**vars(options))), options.output)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; nothing is left of it, the same command begins again.\n")
-        return 130
-    return 0
+    return exit_status(
+        lambda: report(prepare(Options(**vars(options))), options.output),
+        "stopped; nothing is left of it, the same command begins again.",
+    )
 
 
 def parser() -> argparse.ArgumentParser:

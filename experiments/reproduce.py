@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 
+from lit_seqlm.command import exit_status
 from lit_seqlm.console import for_tables
 from lit_seqlm.errors import UserError, did_you_mean
 from lit_seqlm.reproduce.aggregate import status
@@ -29,14 +30,9 @@ def main() -> int:
     options = parser().parse_args()
     os.chdir(HERE.parent)  # run.py and outputs/ are there
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the runs are stopped too
-    try:
-        return COMMANDS[options.command](options)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command continues.\n")
-        return 130
+    return exit_status(
+        lambda: COMMANDS[options.command](options), "stopped; the same command continues."
+    )
 
 
 def parser() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from lit_seqlm.cache.kernel_sweep import TUNABLE, WORDS, KernelSweep, what_counts
 from lit_seqlm.cache.mixing.settings import TriedSetting
+from lit_seqlm.command import exit_status
 from lit_seqlm.console import for_tables
 from lit_seqlm.errors import UserError, did_you_mean
 from lit_seqlm.metrics.perplexity import exp
@@ -31,15 +32,7 @@ READ = {
 
 def main() -> int:
     options = parser().parse_intermixed_args()
-    try:
-        sweep(options)
-        return 0
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped.\n")
-        return 130
+    return exit_status(lambda: sweep(options))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -37,6 +37,7 @@ from molecule_work import (
 from stream_memory import FEW, MOST_GROWTH, embed_memory
 from text import comparison_table, header, rounded
 
+from lit_seqlm.command import exit_status
 from lit_seqlm.console import for_tables
 from lit_seqlm.data.bucketing import padding_share
 from lit_seqlm.errors import UserError
@@ -62,12 +63,7 @@ def main() -> int:
     chosen = options.only.split(",")
     if unknown := sorted(set(chosen) - set(PARTS)):
         parser().error(f"--only {','.join(unknown)}: choose among {','.join(PARTS)}")
-    try:
-        measure(options, chosen)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+    return exit_status(lambda: measure(options, chosen))
 
 
 def measure(options: argparse.Namespace, chosen: list[str]) -> None:

@@ -20,17 +20,15 @@ from lit_seqlm.model.layers.dropout import LockedDropout
 from lit_seqlm.model.layers.margin import Margin, dense_nll, margined_nll, select
 
 
-class DenseSoftmax(nn.Module):
-    """softmax(W h + b). Tied when given the input embedding (Press and Wolf 2017)."""
+class OneSoftmax(nn.Module):
+    """softmax(W h + b) over the whole vocabulary; a subclass makes `weight` and `bias`."""
 
-    def __init__(self, vocab_size: int, size: int, tied_to: nn.Embedding | None = None):
-        super().__init__()
-        self.weight = (
-            nn.Parameter(torch.empty(vocab_size, size)) if tied_to is None else tied_to.weight
-        )
-        self.bias = nn.Parameter(torch.zeros(vocab_size))
-        if tied_to is None:
-            nn.init.uniform_(self.weight, -0.1, 0.1)
+    weight: Tensor
+    bias: Tensor
+
+    def transformed(self, hidden_ND: Tensor) -> Tensor:
+        """What the matrix W reads, of positions that count."""
+        return hidden_ND
 
     def nll(
         self,
@@ -41,13 +39,27 @@ class DenseSoftmax(nn.Module):
         label_smoothing: float = 0.0,
         path: str = "fused",
     ) -> tuple[Tensor, Tensor]:
-        hidden_ND, targets_N = select(hidden_BTD, mask_BT), select(targets_BT, mask_BT)
+        hidden_ND = self.transformed(select(hidden_BTD, mask_BT))
+        targets_N = select(targets_BT, mask_BT)
         return dense_nll(
             hidden_ND, self.weight, self.bias, targets_N, regularizer, label_smoothing, path
         )
 
     def log_prob(self, hidden_ND: Tensor) -> Tensor:
-        return F.linear(hidden_ND, self.weight, self.bias).log_softmax(-1)
+        return F.linear(self.transformed(hidden_ND), self.weight, self.bias).log_softmax(-1)
+
+
+class DenseSoftmax(OneSoftmax):
+    """softmax(W h + b). Tied when given the input embedding (Press and Wolf 2017)."""
+
+    def __init__(self, vocab_size: int, size: int, tied_to: nn.Embedding | None = None):
+        super().__init__()
+        self.weight = (
+            nn.Parameter(torch.empty(vocab_size, size)) if tied_to is None else tied_to.weight
+        )
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        if tied_to is None:
+            nn.init.uniform_(self.weight, -0.1, 0.1)
 
 
 class MixtureOfSoftmaxes(nn.Module):
