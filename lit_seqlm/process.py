@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-NUM_KERNELS = 16  # a model's layers share them; as fast as 1,024, measured in training
+NUM_KERNELS = 64  # a model's layers share them
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -65,7 +65,7 @@ def keep_memory() -> None:
 
 
 def forget_kernels() -> None:
-    """Let oneDNN keep few of the kernels that it compiles, one of about a megabyte for each shape of a batch.
+    """Let oneDNN keep few of the kernels that it compiles, each of one shape of batch and of a megabyte or more.
 
     Its usual 1,024 hold a gigabyte once as many shapes were seen. It asks when it compiles the first.
     """

@@ -91,7 +91,7 @@ def _serve(
 ) -> None:
     torch.set_num_threads(threads)
     if keep_memory:
-        process.keep_memory()
+        process.tune_memory()
     work = make(*args)
     pipe.send(True)
     while pipe.recv():

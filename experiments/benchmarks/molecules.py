@@ -34,7 +34,7 @@ from molecule_work import (
     molecules,
     noise,
 )
-from stream_memory import FEW, MOST_GROWTH, embed_memory
+from stream_memory import MOST_GROWTH, embed_memory
 from text import comparison_table, header, rounded
 
 from lit_seqlm.command import exit_status
@@ -54,6 +54,7 @@ XL, SMALL, TINY = "linear_encoder", "linear_encoder_cpu", "linear_encoder_smoke"
 LENGTHS = {17: 256, 47: 128, 100: 64, 202: 32}  # tokens of a sequence: sequences for a layer
 LESS = 5  # times fewer sequences for a whole model of twelve layers
 FAST_TARGET, BATCH_TARGET = round(1 / 1.5, 3), 1 / 2
+EMBEDDED = (2 * 16384, 100_000)  # molecules: two windows of task=embed, and many
 RATE_TARGET = 200_000  # molecules a minute
 console = for_tables()
 
@@ -97,9 +98,9 @@ def one_part(part: str, options: argparse.Namespace, record: dict[str, Any]) -> 
     if part == "tokens":
         record["tokens"] = tokenisation(options.quick)
     else:
-        strings = molecules("MOSES", 2 * FEW if options.quick else 100_000)
-        console.print(f"task=embed on {FEW:,} molecules, then on {len(strings):,}")
-        record["embed"] = embed_memory(options.run, strings)
+        few, many = (1_000, 2_000) if options.quick else EMBEDDED
+        console.print(f"task=embed on {few:,} molecules, then on {many:,}")
+        record["embed"] = embed_memory(options.run, molecules("MOSES", many), few)
     return []
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lit_seqlm.config import build, register
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.engine import Assembled, assemble
-from lit_seqlm.process import keep_memory
+from lit_seqlm.process import tune_memory
 from lit_seqlm.regularizer.none import NoRegularizer
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -123,7 +123,7 @@ class Alternate(Turns):
 
 def whole_step(quick: bool) -> tuple[list[Comparison], dict[str, float]]:
     """At PTB's size, and with a model so small that only the overhead is left."""
-    keep_memory()  # for the bare loops too, although they would not have it
+    tune_memory()  # for the bare loops too, although they would not have it
     turns = _against_bare("training step", PTB_SIZE, 3 if quick else 30, 4)
     tiny = _against_bare("overhead of the program", TINY, 5 if quick else 20, 50)
     rows = [
@@ -155,7 +155,7 @@ def _against_bare(
 
 
 def adversarial_step(quick: bool) -> list[Comparison]:
-    keep_memory()
+    tune_memory()
     block, blocks = 4, 2 * ((3 if quick else 40) + 1)
     with tempfile.TemporaryDirectory() as folder, Progress() as progress:
         whole, _ = program(folder, blocks * block, PTB_SIZE, "adversarial")

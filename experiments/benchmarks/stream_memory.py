@@ -10,20 +10,23 @@ from pathlib import Path
 from lit_seqlm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-FEW = 2 * 16384  # rows of two windows: in the first, allocator and compiled kernels fill up
 MOST_GROWTH = 64  # megabytes
 POLL_SECONDS = 0.1
 
 
-def embed_memory(run: str, strings: list[str]) -> dict[str, float]:
+def embed_memory(run: str, strings: list[str], num_few: int) -> dict[str, float]:
     """Two runs of the program, each in a process whose resident memory is watched.
+
+    Args:
+        num_few: molecules of the first run. Two windows of `task.window` rows, as in the first one the allocator
+            and the compiled kernels fill up.
 
     Raises:
         UserError: without a run, and where the program fails.
     """
     if not run:
         raise UserError("--only embed: say whose weights, --run FOLDER of a trained run.")
-    few, many = strings[:FEW], strings
+    few, many = strings[:num_few], strings
     with tempfile.TemporaryDirectory() as folder:
         peaks = [_peak(run, Path(folder, str(len(of))), of) for of in (few, many)]
     return {

@@ -46,7 +46,7 @@ class Kept:
         partial = self.path.with_name(f".{self.path.stem}.{os.getpid()}.npz")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez_compressed(partial, allow_pickle=False, **arrays)
+            np.savez(partial, **arrays)  # type: ignore[arg-type]
             partial.replace(self.path)
         except OSError as error:
             raise UserError(

@@ -12,12 +12,13 @@ from lit_seqlm.head.molformer import MolformerHead
 from lit_seqlm.head.prediction import QuantilePrediction
 
 MEDIAN = 0.5
+SMALLEST = 1e-6  # step on the scaled targets: equal labels leave a width above 0
 
 
 class QuantileHead(MolformerHead):
     """MoLFormer's head, its last layer giving the lowest quantile and the steps from each to the next.
 
-    A step is a softplus, so quantiles do not cross. The median is the prediction.
+    A step is a softplus, so quantiles rise. The median is the prediction.
     Trained with ``objective.loss=quantile``.
 
     Args:
@@ -49,7 +50,8 @@ class QuantileHead(MolformerHead):
         self.levels = list(levels)
 
     def prediction(self, numbers_BKP: Tensor) -> QuantilePrediction:
-        lowest_BK1, steps_BKP = numbers_BKP[..., :1], F.softplus(numbers_BKP[..., 1:])
+        numbers_BKP = numbers_BKP.double()  # a small step beside a large quantile is not lost
+        lowest_BK1, steps_BKP = numbers_BKP[..., :1], F.softplus(numbers_BKP[..., 1:]) + SMALLEST
         quantiles_BKQ = lowest_BK1 + F.pad(steps_BKP, (1, 0)).cumsum(-1)
         return QuantilePrediction(
             quantiles_BKQ[..., self.levels.index(MEDIAN)], quantiles_BKQ, self.levels

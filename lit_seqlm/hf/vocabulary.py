@@ -5,7 +5,12 @@ from typing import Any
 
 from lit_seqlm.errors import UserError
 from lit_seqlm.hf.settings import own_part
-from lit_seqlm.tokenizer.smiles_vocabulary import OFFICIAL_SHA256, digest, is_official
+from lit_seqlm.tokenizer.smiles_vocabulary import (
+    OFFICIAL_HEAD,
+    OFFICIAL_SHA256,
+    digest,
+    is_official,
+)
 
 PUBLISHED_SIZE = 2_362
 SPECIAL_IDS = {"<bos>": 0, "<eos>": 1, "<pad>": 2, "<mask>": 3}
@@ -43,6 +48,13 @@ def check_tokens(
             f"The list of tokens cannot be checked: no digest is known for {vocab_size:,} rows. With another "
             "order of its lines every embedding would be wrong."
         ]
+    if recorded is None:
+        for number, (token, wanted) in enumerate(zip(tokens, OFFICIAL_HEAD, strict=False)):
+            if token != wanted:
+                raise UserError(
+                    f"--vocabulary {where}: token {number} is {token!r}, in MoLFormer's list {wanted!r}. Rows are "
+                    "bound to the order of the tokens: give MoLFormer's bert_vocab.txt."
+                )
     raise UserError(
         f"--vocabulary {where}: its sha256 is {digest(tokens)[:12]}..., that of the weights' list "
         f"{(recorded or OFFICIAL_SHA256)[:12]}.... Rows are bound to the order of the tokens, so no other list will "

@@ -58,7 +58,9 @@ class LabelMetric(Metric):
     def by_row(self, state: Any) -> np.ndarray:
         """One of the collected states, each row once, by row number."""
         if not len(self.rows):
-            return np.empty((0, len(self.names)) if state is not self.rows else 0)
+            return (
+                np.empty((0, len(self.names))) if state is not self.rows else np.empty(0, np.int64)
+            )
         return _joined(state)[np.unique(_joined(self.rows), return_index=True)[1]]
 
     def compute(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_seqlm.errors import UserError
+from lit_seqlm.errors import DivergedError, UserError
 from lit_seqlm.metrics.collect import LabelMetric, Named, mean_of
 from lit_seqlm.metrics.ranks import spearman
 
@@ -50,7 +50,7 @@ def ensemble(mean_MNK: np.ndarray, variance_MNK: np.ndarray | None = None) -> En
 
 
 class UncertaintyMetrics(LabelMetric):
-    """Of heads that predict a standard deviation; nothing where none was given.
+    """Of heads that predict a standard deviation.
 
     For each target what `uncertainty_errors` tells, such as ``ence/NAME``; ``ence``, ``miscalibration_area``
     and ``error_spearman`` are means over targets too.
@@ -74,6 +74,10 @@ class UncertaintyMetrics(LabelMetric):
 
     def numbers(self, prediction_NK: np.ndarray, label_NK: np.ndarray) -> dict[str, float]:
         sigma_NK = self.by_row(self.sigmas)
+        if not np.isfinite(sigma_NK).all():
+            raise DivergedError(
+                "a predicted standard deviation is not finite. Try a smaller optimizer.lr."
+            )
         values: dict[str, float] = {}
         for column, name in enumerate(self.names):
             errors = uncertainty_errors(
@@ -156,6 +160,7 @@ def miscalibration_area(error_N: np.ndarray, sigma_N: np.ndarray) -> float:
 def sigma_factor(error_N: np.ndarray, sigma_N: np.ndarray) -> float:
     """Root mean square of error / sigma: by this times sigma the likelihood is highest.
 
-    Fitted on validation rows, a one-number recalibration (Levi et al. 2022; for classes, temperature).
+    That of validation rows recalibrates with one number (Levi et al. 2022); that of the rows themselves says how
+    far off they were.
     """
     return float(np.sqrt(np.square(error_N / sigma_N).mean()))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from lit_seqlm.errors import UserError
 from lit_seqlm.head.prediction import Prediction
 from lit_seqlm.objective.labels import checked_weights, filled, labels_loss
 from lit_seqlm.objective.loss import Loss
@@ -24,16 +23,7 @@ class Classification:
         self.task_weights = checked_weights(task_weights)
 
     def __call__(self, prediction: Prediction, wanted_BK: Tensor) -> Loss:
-        """Loss against labels 0 and 1, NaN where missing; see `Regression` for what it returns.
-
-        Raises:
-            UserError: the prediction tells its uncertainty, as of numbers.
-        """
-        if type(prediction) is not Prediction:
-            name = type(prediction).__name__.removesuffix("Prediction").lower()
-            raise UserError(
-                f"head={name} predicts numbers and their uncertainty, and these labels are classes. Say head=molformer."
-            )
+        """Loss against labels 0 and 1, NaN where missing; see `Regression` for what it returns."""
         label_BK, present_BK = filled(wanted_BK)
         logit_BK = prediction.mean_BK.double()
         loss_BK = F.binary_cross_entropy_with_logits(logit_BK, label_BK, reduction="none")

@@ -50,8 +50,8 @@ def calibrated(
             )
         if has_sigma and theirs.sigma_NK is None:
             raise UserError(
-                f"task.conformal: {run} kept no standard deviations of its validation rows. Train it again, or say "
-                "task.conformal=null."
+                f"task.conformal: {run} kept no standard deviations of its validation rows. Repeat its command with "
+                "resume=never, or say task.conformal=null."
             )
     variances = [one.sigma_NK**2 for one in kept if one.sigma_NK is not None]
     means_MNK = np.stack([one.prediction_NK for one in kept])

@@ -68,6 +68,7 @@ class Predict(RowTask):
         assert run is not None, "a task that needs an origin has one"
         check_distinct([run, *ensemble])
         self.targets, self.is_regression = list(targets), kind == "regression"
+        self.has_sigma = self.is_regression and whole.head.has_sigma
         self.runs, self.miscoverage = [run, *ensemble], conformal
         self.intervals: SplitConformal | None = None
         self.others = nn.ModuleList()
@@ -78,14 +79,13 @@ class Predict(RowTask):
         self.others.extend(members(self.model, origin, self.runs[1:], tokenizer))
         if self.miscoverage is not None:
             names = [target.name for target in self.targets]
-            has_sigma = self.model.head.has_sigma
-            self.intervals = calibrated(self.runs, names, self.miscoverage, has_sigma)
+            self.intervals = calibrated(self.runs, names, self.miscoverage, self.has_sigma)
             self.card["conformal"] = {"calibrated_on": "validation", **self.intervals.state_dict()}
         self.card["members"] = self.runs
         self.columns = self._columns()
 
     def _columns(self) -> list[str]:
-        kinds = ["", "std"] if self.others or self.model.head.has_sigma else [""]
+        kinds = ["", "std"] if self.others or self.has_sigma else [""]
         kinds += ["low", "high"] if self.intervals else []
         return [_column(target, kind) for target in self.targets for kind in kinds]
 
@@ -99,14 +99,14 @@ class Predict(RowTask):
         for member in self._members():
             prediction, scale = member(tokens_BT), member.scale
             means.append(scale.to_raw(prediction.mean_BK, covariates_BC).cpu().numpy())
-            if self.is_regression and prediction.sigma is not None:
+            if self.has_sigma:
                 variances.append(scale.spread_to_raw(prediction.sigma).square().cpu().numpy())
         found = mixture(np.stack(means), np.stack(variances) if variances else None)
         parts = [found.mean_NK]
         if variances or self.others:
             parts.append(found.sigma)
         if self.intervals:
-            parts += self.intervals.interval(band(found, bool(variances)))
+            parts += self.intervals.interval(band(found, self.has_sigma))
         return torch.from_numpy(np.stack(parts, -1)).flatten(1)  # K * P, each target's side by side
 
     def _members(self) -> list[Any]:

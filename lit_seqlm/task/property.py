@@ -66,6 +66,10 @@ class PropertyTask(Task):
             PropertyModel.on(model, head, kind, len(targets), len(covariates)),
             {stage: MeanLoss() for stage in ("train", *EXACT_SPLITS)},
         )
+        if kind == "classification" and self.model.head.has_sigma:
+            raise UserError(
+                "these labels are classes, and the head predicts numbers with a standard deviation. Say head=molformer."
+            )
         self.objective, self.targets, self.kind = objective, list(targets), kind
         self.headline, self.folder = HEADLINES[kind], Path(folder)
         self.scores = Scores(self.targets, kind, self.model.head.has_sigma)

@@ -13,6 +13,14 @@ MAX_SIZE = 2**16  # an id is two bytes
 # bert_vocab.txt of the MoLFormer repository: 2,362 lines, the same in its five folders.
 OFFICIAL_SHA256 = "0190ba2e9cf5ef6a44cefbec1519d085e02d9df2c4949eb391d2fbcadca3e3cc"
 
+# Its first lines.
+OFFICIAL_HEAD = (
+    "<bos>", "<eos>", "<pad>", "<mask>", "C", "c", "(", ")", "1", "O", "N", "2", "=", "n",
+    "3", "[C@H]", "[C@@H]", "F", "S", "4", "Cl", "-", "o", "s", "[nH]", "#", "/", "Br",
+    "[C@]", "[C@@]", "[N+]", "[O-]", "5", "\\", ".", "I", "6", "[S@]", "[S@@]", "P",
+    "[N-]", "[Si]", "7", "[n+]", "[2H]", "8", "[NH+]", "B", "9", "[C-]",
+)  # fmt: skip
+
 # In every vocabulary that is built, whatever the corpus: what any other SMILES may need.
 LETTERS = ("B", "Br", "C", "Cl", *"NOSPFI", *"bcnosp")
 SIGNS = tuple("().=#-+\\/:~@?>*$")

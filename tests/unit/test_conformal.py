@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from lit_seqlm.data.targets import plain_target
-from lit_seqlm.errors import UserError
+from lit_seqlm.errors import DivergedError, UserError
 from lit_seqlm.metrics.conformal import Band, SplitConformal, conformal_quantile
 from lit_seqlm.metrics.uncertainty import (
     UncertaintyMetrics,
@@ -183,6 +183,14 @@ def test_sigmas_stay_with_their_rows_and_a_row_counts_once() -> None:
         wanted = uncertainty_errors(prediction[:, column], sigma[:, column], label[:, column])
         assert {key: values[f"{key}/{name}"] for key in wanted} == pytest.approx(wanted)
     assert values["ence"] == pytest.approx((values["ence/a"] + values["ence/b"]) / 2)
+
+
+def test_a_sigma_that_is_no_number_is_a_divergence() -> None:
+    metric = UncertaintyMetrics([plain_target("a", "a", "eV")])
+    one = torch.ones(1, 1)
+    metric.update(one, one, torch.zeros(1, dtype=torch.int64), one * NAN)
+    with pytest.raises(DivergedError, match="not finite"):
+        metric.compute()
 
 
 def test_uncertainty_errors_leave_out_missing_labels_and_what_is_undefined() -> None:

@@ -28,6 +28,7 @@ from lit_seqlm.hf.convert import import_weights
 from lit_seqlm.hf.export import export_run
 from lit_seqlm.hf.keys import family_of, from_ours, plain_names, to_ours
 from lit_seqlm.hf.sizes import sizes_of
+from lit_seqlm.tokenizer.smiles_vocabulary import OFFICIAL_HEAD
 
 ROOT = Path(__file__).parents[2]
 TOKENS = ["<bos>", "<eos>", "<pad>", "<mask>", "C", "c", "(", ")", "1", "O", "N", "<unk>"]
@@ -447,6 +448,10 @@ def test_published_sizes_need_the_published_list(tmp_path: Path) -> None:
     for name in ("tok_emb.weight", "lang_model.head.weight"):
         state[name] = torch.ones(2362, D)
     torch.save({"state_dict": state}, tmp_path / "some.ckpt")
+    (tmp_path / "vocab.txt").write_text("\n".join(tokens) + "\n")
+    with pytest.raises(UserError, match=r"token 4 is '\[0C\]', in MoLFormer's list 'C'"):
+        import_weights(str(tmp_path / "some.ckpt"), None, tmp_path / "out", "auto", seed=1)
+    tokens[: len(OFFICIAL_HEAD)] = OFFICIAL_HEAD
     (tmp_path / "vocab.txt").write_text("\n".join(tokens) + "\n")
     with pytest.raises(UserError, match=r"sha256 is .* weights' list 0190ba2e9cf5"):
         import_weights(str(tmp_path / "some.ckpt"), None, tmp_path / "out", "auto", seed=1)

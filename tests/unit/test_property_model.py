@@ -124,6 +124,7 @@ def test_every_head_predicts_its_targets_and_learns(node: Any) -> None:
     assert hidden.grad is not None
     assert (hidden.grad[4, :3] != 0).any()
     assert (hidden.grad[4, 3:] == 0).all(), "padding has no part in it"
+    assert head.has_sigma == (prediction.sigma is not None)
     if prediction.sigma is not None:
         assert prediction.sigma.shape == (5, 3)
         assert (prediction.sigma > 0).all()
@@ -136,6 +137,14 @@ def test_every_head_stays_out_of_autocast(node: Any) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = head(hidden).mean_BK
     torch.testing.assert_close(inside, head(hidden).mean_BK, rtol=0, atol=0)
+
+
+def test_quantiles_never_fall_together() -> None:
+    """Steps of 1e-20 beside 1e3: what training on nearly equal labels makes of them."""
+    head = QuantileHead(8, 1, "mean", 0.0, [0.1, 0.5, 0.9])
+    prediction = head.prediction(torch.tensor([[[1e3, -50.0, -50.0]]]))
+    assert (prediction.quantiles_BKQ.diff(dim=-1) > 0).all()
+    assert float(prediction.sigma) > 0
 
 
 def test_quantiles_rise_and_the_median_is_the_prediction() -> None:

@@ -3,6 +3,7 @@
 # N = sequences, T = tokens, D = hidden size
 
 import math
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,13 +16,17 @@ from torch import Tensor, nn
 
 from lit_seqlm.config import CONF, build, register
 from lit_seqlm.data.batch import Batch
+from lit_seqlm.data.targets import plain_target
 from lit_seqlm.data.token_table import TokenTable
 from lit_seqlm.errors import DivergedError, UserError
+from lit_seqlm.head.gaussian import GaussianHead
 from lit_seqlm.head.linear import LinearHead
 from lit_seqlm.model.property import PropertyModel
+from lit_seqlm.objective.classification import Classification
 from lit_seqlm.task.embeddings import embed_split
 from lit_seqlm.task.intervals import calibrated
 from lit_seqlm.task.probe import Best
+from lit_seqlm.task.property import PropertyTask
 
 TOKENS = TokenTable.of(np.array(row, np.uint16) for row in ([0, 5, 6, 7, 1], [0, 8, 9, 5, 1]))
 
@@ -92,3 +97,13 @@ def test_an_interval_needs_the_same_validation_rows(tmp_path: Path) -> None:
 def test_a_probe_that_diverges_says_so() -> None:
     with pytest.raises(DivergedError, match=r"task\.lr"):
         Best().offer(math.nan, 1, nn.Linear(2, 1))
+
+
+def test_a_head_with_sigmas_is_refused_for_classes_before_anything_is_read(tmp_path: Path) -> None:
+    encoder = SimpleNamespace(trunk=SimpleNamespace(hidden_size=8))
+    head = partial(GaussianHead, pooling="mean", dropout=0.0)
+    target = plain_target("toxic", "toxic", "")
+    with pytest.raises(UserError, match="labels are classes, and the head predicts numbers"):
+        PropertyTask(
+            encoder, head, Classification(None), [target], "classification", [], str(tmp_path)
+        )  # type: ignore[arg-type]

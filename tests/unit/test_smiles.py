@@ -17,7 +17,12 @@ from lit_seqlm.data.chemistry.canonical import canonicalize
 from lit_seqlm.errors import UserError
 from lit_seqlm.tokenizer import smiles_cut, smiles_vocabulary
 from lit_seqlm.tokenizer.smiles import SmilesTokenizer
-from lit_seqlm.tokenizer.smiles_vocabulary import CLOSED_SET, build_vocabulary, read_vocabulary
+from lit_seqlm.tokenizer.smiles_vocabulary import (
+    CLOSED_SET,
+    OFFICIAL_HEAD,
+    build_vocabulary,
+    read_vocabulary,
+)
 
 ROOT = Path(os.environ.get("LIT_SEQLM_DATA", "."))
 OPTION = Path(__file__).parents[2] / "conf" / "tokenizer" / "smiles.yaml"
@@ -115,6 +120,21 @@ def test_ids_are_two_bytes_and_decode_again() -> None:
     tokens_BT, valid_BT = table.pad(np.array([0, 7]), made.pad_id)
     assert valid_BT is not None
     assert tokens_BT[~valid_BT].unique().tolist() == [made.pad_id]
+
+
+def test_the_first_ids_of_the_official_list() -> None:
+    """Of bert_vocab.txt: 5 special ones and 2,357 tokens by how often they occur in isomeric strings."""
+    ids = {token: number for number, token in enumerate(OFFICIAL_HEAD)}
+    assert len(ids) == len(OFFICIAL_HEAD) == 50
+    wanted = {"<bos>": 0, "<eos>": 1, "<pad>": 2, "<mask>": 3, "C": 4, "c": 5, "(": 6, ")": 7, "1": 8, "O": 9, "N": 10,
+              "2": 11, "=": 12, "n": 13, "3": 14, "[C@H]": 15, "[C@@H]": 16, "F": 17, "S": 18, "4": 19, "Cl": 20,
+              "-": 21, "o": 22, "s": 23, "[nH]": 24, "#": 25, "/": 26, "Br": 27, "[C@]": 28, "[C@@]": 29, "[N+]": 30,
+              "[O-]": 31, "5": 32, "\\": 33, ".": 34, "I": 35, "6": 36, "[S@]": 37, "[S@@]": 38, "P": 39, "[N-]": 40,
+              "[Si]": 41, "7": 42, "[n+]": 43, "[2H]": 44, "8": 45, "[NH+]": 46,
+              "B": 47, "9": 48, "[C-]": 49}  # fmt: skip
+    assert ids == wanted
+    made = tokenizer()  # a list built here begins with the same special ones
+    assert tuple(made.vocabulary[:4]) == OFFICIAL_HEAD[:4]
 
 
 def test_special_ids() -> None:
