@@ -142,3 +142,21 @@ def test_mistakes_are_told(tmp_path: Path, table: Path, overrides: list[str], sa
     output = Program(tmp_path)(*kept, *overrides, status=2)
     assert said in output, output
     assert "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_a_sweep_makes_a_model_for_each_target_and_seed(program: Program, table: Path) -> None:
+    """As `-m experiment=qm9_molformer data.target=gap,homo seed=1,2` does, on two columns of a small table."""
+    recipe = [*finetune(table, 1), "data.source.target_columns=[score,fluorinated]"]
+    output = program("-m", *recipe, "data.target=score,fluorinated", "seed=1,2")
+    results = program.results()
+    found = [
+        (name.removeprefix("test/mae/"), record["seed"])
+        for record in results
+        for name in record["metrics"]
+        if name.startswith("test/mae/")
+    ]
+    assert sorted(found) == [("fluorinated", 1), ("fluorinated", 2), ("score", 1), ("score", 2)]
+    assert len({record["run_id"] for record in results}) == 4
+    table_lines = [line for line in output.splitlines() if line.lstrip().startswith("data.target=")]
+    assert len(table_lines) == 4, "the sweep ends with a line for each job"

@@ -244,3 +244,41 @@ def test_errors_on_qm9_are_the_kept_ones() -> None:
         ):
             assert shown == f"{found[f'{key}/mae/{name}']:.{digits}f}"
         assert float(own) < float(ridge), "better than ridge on every measure"
+
+
+def test_speed_of_the_molecules_encoder_is_what_the_benchmark_measured() -> None:
+    record = json.loads((ROOT / "experiments/benchmarks/molecules.json").read_text())
+    assert not record["dirty"]
+    assert not record["quick"]
+    section = README.split("## Speed of the molecules' encoder")[1].split("\n## ")[0]
+    by_what: dict[str, dict[str, dict[str, float]]] = {}
+    for row in record["comparisons"]:
+        by_what.setdefault(row["what"], {})[row["against"]] = row
+    assert section.count("(") - section.count("](") >= 2 * len(by_what)
+    for what, against in by_what.items():
+        label = re.sub(r"^linear_encoder(_cpu)?, ", lambda m: "" if m[1] else "model, ", what)
+        spreads = [
+            f"{row['ratio']:.2f} ({row['low']:.2f}-{row['high']:.2f})" for row in against.values()
+        ]
+        (line,) = [line for line in section.splitlines() if line.startswith(f"| {label} |")]
+        names = ("fast-transformers", "transformers BERT", "its matrix products alone")
+        for name in names:
+            if name in against:
+                assert spreads[list(against).index(name)] in line, (what, name)
+        first = against["fast-transformers"]
+        verdict = "met" if first["ratio"] <= first["target"] else "missed"
+        assert line.endswith(f"| {first['target']:.2f}: {verdict} |")
+    floors = [of["its matrix products alone"]["ratio"] for of in by_what.values() if len(of) > 3]
+    assert f"takes {min(floors):.2f} to {max(floors):.2f} times as long" in section
+    for numbers in (record["batches"][f"{name}, training step"] for name in ("QM9", "MOSES")):
+        for share in (numbers["padding_ours"], numbers["padding_peers"]):
+            assert f"{100 * share:.1f} %" in section
+    assert (
+        f"{record['tokens']['molecules_per_minute'] / 1e6:.1f} million molecules a minute"
+        in section
+    )
+    for size in ("few", "many"):
+        assert (
+            f"{record['embed'][f'megabytes_{size}']:,.0f} MB for {record['embed'][size]:,}"
+            in section
+        )
