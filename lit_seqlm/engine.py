@@ -241,5 +241,5 @@ def _tell(record: dict[str, Any]) -> str:
     if name == "test/ppl":
         return f"test perplexity {value:.2f}"
     if name == "rows/not_ok":
-        return f"{value:.0f} rows not ok"
+        return f"{value:.0f} row{'s' * (value != 1)} not ok"
     return f"{name} {value:.4g}"

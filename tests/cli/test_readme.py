@@ -282,3 +282,18 @@ def test_speed_of_the_molecules_encoder_is_what_the_benchmark_measured() -> None
             f"{record['embed'][f'megabytes_{size}']:,.0f} MB for {record['embed'][size]:,}"
             in section
         )
+
+
+def test_the_ablations_differences_are_the_kept_ones() -> None:
+    name, said = "test/avg_mae_paper", []
+    for kind in ("full", "linear"):
+        pairs = [
+            molecules("ablations_cpu", f"{kind}_{p}_finetuned") for p in ("rotary", "absolute")
+        ]
+        worse = [100 * (b[name] / a[name] - 1) for a, b in zip(*pairs, strict=True)]
+        said.append(f"{statistics.mean(worse):.1f} ± {statistics.stdev(worse):.1f} %")
+    assert f"loses {said[0]} without rotary positions, linear attention {said[1]}" in README
+    (full,), (linear,) = (
+        molecules("ablations_cpu", f"{kind}_rotary") for kind in ("full", "linear")
+    )
+    assert f"perplexity {full['test/ppl']:.2f} against {linear['test/ppl']:.2f}" in README
