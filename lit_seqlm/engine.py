@@ -56,7 +56,7 @@ def run(cfg: DictConfig) -> float | None:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     quieten()
-    tune_memory()
+    tune_memory(recipe.num_kernels(cfg))
     overrides = list(hydra.overrides.task)
     follows = bool(cfg.strategy) and launch.rank() > 0
     if follows:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-NUM_KERNELS = 64  # a model's layers share them
+NUM_KERNELS = 64  # of a training step in half precision, with room; layers share them
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -50,10 +50,10 @@ def peak_memory_mb(accelerator: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def tune_memory() -> None:
-    """For batches of many sizes on a CPU: freed blocks are kept, compiled kernels are not."""
+def tune_memory(num_kernels: int = NUM_KERNELS) -> None:
+    """For batches of many sizes on a CPU: freed blocks are kept, all but `num_kernels` compiled kernels are not."""
     keep_memory()
-    forget_kernels()
+    forget_kernels(num_kernels)
 
 
 def keep_memory() -> None:
@@ -64,12 +64,12 @@ def keep_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def forget_kernels() -> None:
+def forget_kernels(num_kernels: int) -> None:
     """Let oneDNN keep few of the kernels that it compiles, each of one shape of batch and of a megabyte or more.
 
     Its usual 1,024 hold a gigabyte once as many shapes were seen. It asks when it compiles the first.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(NUM_KERNELS))
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(num_kernels))
 
 
 def quieten() -> None:

@@ -34,6 +34,11 @@ def inherits(cfg: DictConfig) -> tuple[str, ...]:
     return _task(cfg).inherits
 
 
+def num_kernels(cfg: DictConfig) -> int:
+    """How many compiled kernels the task's steps share."""
+    return _task(cfg).num_kernels
+
+
 def uses_splits(cfg: DictConfig) -> bool:
     """Whether the task reads the splits of its data, which then have to be there."""
     return _task(cfg).uses_splits

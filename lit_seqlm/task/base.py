@@ -12,6 +12,7 @@ from lit_seqlm.checkpoint import load_weights, random_state, set_random_state
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.errors import DivergedError, UserError, did_you_mean
 from lit_seqlm.objective.loss import Loss
+from lit_seqlm.process import NUM_KERNELS
 from lit_seqlm.task.ranks import num_ranks, total
 from lit_seqlm.task.stopwatch import Stopwatch
 
@@ -34,6 +35,7 @@ class Task(lightning.LightningModule):
     inherits: tuple[str, ...] = ()  # config groups taken from the run that init_from names
     needs_origin = True  # where it inherits anything: that it cannot do without
     uses_splits = True  # of its data; else these are asked for other things, and need not be there
+    num_kernels = NUM_KERNELS  # compiled ones that are kept on a CPU
     headline = "test/ppl"  # the number that a sweep minimises
     told: ClassVar = {"train/ppl": "train ppl", "val/ppl": "val ppl"}  # after each epoch
 

@@ -40,11 +40,10 @@ class RowTask(Task):
 
     inherits: tuple[str, ...] = ("model", "data")
     uses_splits = False
+    num_kernels = 4  # one for all layers; each shape's is used up before the next shape comes
     headline = "rows/not_ok"
     accepted: tuple[str, ...] = ()  # endings of the output
-    vector = (
-        ""  # what the numbers of a row are called together; empty: each has a meaning of its own
-    )
+    vector = ""  # what the numbers of a row are called together; empty: each is of its own kind
     dtype = "float64"
     columns: Sequence[str] = ()  # a name for each number of a row; a subclass says which
 
