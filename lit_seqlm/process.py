@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-NUM_KERNELS = 64  # of a training step in half precision, with room; layers share them
+NUM_KERNELS = 64  # a training step's, in half precision too; layers share them
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -65,9 +65,9 @@ def keep_memory() -> None:
 
 
 def forget_kernels(num_kernels: int) -> None:
-    """Let oneDNN keep few of the kernels that it compiles, each of one shape of batch and of a megabyte or more.
+    """Let oneDNN keep few of the kernels that it compiles, each for one shape of batch.
 
-    Its usual 1,024 hold a gigabyte once as many shapes were seen. It asks when it compiles the first.
+    Its usual 1,024 make memory grow with every new shape. It asks when it compiles the first.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(num_kernels))
 

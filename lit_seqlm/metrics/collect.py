@@ -52,16 +52,16 @@ class LabelMetric(Metric):
 
     def collected(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Predictions (N, K), labels (N, K) and row numbers (N,), by row number."""
-        prediction_NK, label_NK = self.by_row(self.predictions), self.by_row(self.labels)
-        return prediction_NK, label_NK, self.by_row(self.rows)
-
-    def by_row(self, state: Any) -> np.ndarray:
-        """One of the collected states, each row once, by row number."""
         if not len(self.rows):
-            return (
-                np.empty((0, len(self.names))) if state is not self.rows else np.empty(0, np.int64)
-            )
-        return _joined(state)[np.unique(_joined(self.rows), return_index=True)[1]]
+            empty = np.empty((0, len(self.names)))
+            return empty, empty, np.empty(0, np.int64)
+        prediction_NK, label_NK, row_N = self.by_row(self.predictions, self.labels, self.rows)
+        return prediction_NK, label_NK, row_N
+
+    def by_row(self, *states: Any) -> list[np.ndarray]:
+        """Some of the collected states, each row once, by row number."""
+        first_N = np.unique(_joined(self.rows), return_index=True)[1]
+        return [_joined(state)[first_N] for state in states]
 
     def compute(self) -> dict[str, float]:
         """Numbers by name; empty where nothing has been scored.

@@ -73,7 +73,7 @@ class UncertaintyMetrics(LabelMetric):
         self.sigmas.append(sigma_BK.detach().double())
 
     def numbers(self, prediction_NK: np.ndarray, label_NK: np.ndarray) -> dict[str, float]:
-        sigma_NK = self.by_row(self.sigmas)
+        (sigma_NK,) = self.by_row(self.sigmas)
         if not np.isfinite(sigma_NK).all():
             raise DivergedError(
                 "a predicted standard deviation is not finite. Try a smaller optimizer.lr."

@@ -67,7 +67,7 @@ class Scores(nn.Module):
                 kept |= {f"{split}_{n}": of for n, of in zip(names, found, strict=True)}
             for metric in self._of(stage, self.sigmas):
                 with metric.sync_context():
-                    kept[f"{split}_sigmas"] = metric.by_row(metric.sigmas)
+                    (kept[f"{split}_sigmas"],) = metric.by_row(metric.sigmas)
         if writes:
             partial = folder / f".predictions.{os.getpid()}.npz"
             np.savez(partial, targets=np.array(self.names), **kept)
