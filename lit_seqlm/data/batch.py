@@ -21,6 +21,10 @@ class Batch:
         labels_BK: of whole sequences, float64 in the data's own units, NaN where missing.
         covariates_BC: float64, what a label may be residualised on, such as counts of atoms.
         rows_B: where each sequence stands in its split.
+        segments_BT: of a packed row, which of its sequences each token belongs to, rising from 0; null where
+            a row is one sequence.
+        sites: classes of residues (B, T), of pairs of them (B, T, T) or of whole sequences (B,); -1 where
+            there is nothing to score.
         continues: these rows go on where the previous batch's rows ended, so its state is theirs.
         lr_scale: this step's learning rate over the usual one (AWD-LSTM: segment length over the
             base length).
@@ -33,6 +37,8 @@ class Batch:
     labels_BK: Tensor | None = None
     covariates_BC: Tensor | None = None
     rows_B: Tensor | None = None
+    segments_BT: Tensor | None = None
+    sites: Tensor | None = None
     continues: bool = False
     lr_scale: float = 1.0
 
@@ -43,15 +49,17 @@ class Batch:
 
     def conditions(self) -> dict[str, Tensor]:
         """What a model is given beside tokens and state: only what this batch has."""
-        return {} if self.valid_BT is None else {"valid_BT": self.valid_BT}
+        known = {"valid_BT": self.valid_BT, "segments_BT": self.segments_BT}
+        return {name: value for name, value in known.items() if value is not None}
 
     def silenced(self) -> "Batch":
         """The same sequences with nothing to score: for a process that only keeps step with others."""
-        labels_BK = self.labels_BK
+        labels_BK, sites = self.labels_BK, self.sites
         return replace(
             self,
             mask_BT=torch.zeros_like(self.tokens_BT, dtype=torch.bool),
             labels_BK=None if labels_BK is None else torch.full_like(labels_BK, torch.nan),
+            sites=None if sites is None else torch.full_like(sites, -1),
         )
 
     def pieces(self, length: int | None) -> Iterator["Batch"]:

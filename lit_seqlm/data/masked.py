@@ -177,7 +177,7 @@ class MaskedData(MaskedSequences):
         strings = self.source.sequences(split, self.tokenizer)
         problems = self.tokenizer.problems(strings)
         table = self.tokenizer.encode([s for s, p in zip(strings, problems, strict=True) if not p])
-        inner = table.lengths - 2  # without begin and end
+        inner = table.lengths - self.tokenizer.num_ends
         keep = np.flatnonzero((inner >= self.min_len) & (inner <= self.max_len))
         reasons = Counter(problem.partition(":")[0] for problem in problems if problem)
         reasons["too short"] = int((inner < self.min_len).sum())

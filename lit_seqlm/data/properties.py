@@ -176,7 +176,7 @@ class PropertyData(lightning.LightningDataModule):
         if self.num_unknown[split]:
             report_unknown(where, table, self.tokenizer)
         if self.max_len is not None:
-            tokens = truncated(tokens, self.max_len)
+            tokens = truncated(tokens, self.max_len, self.tokenizer.num_ends)
         self.dropped[split] = table.dropped
         return TokenisedTable(
             tokens,
@@ -228,7 +228,7 @@ class PropertyData(lightning.LightningDataModule):
         ]
         tokens = self.tokenizer.encode(written)
         if self.max_len is not None:
-            tokens = truncated(tokens, self.max_len)
+            tokens = truncated(tokens, self.max_len, self.tokenizer.num_ends)
         return TokenisedTable(
             tokens, written, table.written, table.labels_NK, table.covariates_NC, table.rows_N
         )

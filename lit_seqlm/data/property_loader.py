@@ -47,11 +47,14 @@ class PropertyLoader(ShareLoader):
         )
 
 
-def truncated(tokens: TokenTable, max_len: int) -> TokenTable:
-    """The first `max_len` tokens of each row between its two ends."""
-    if not len(tokens) or tokens.lengths.max() <= max_len + 2:
+def truncated(tokens: TokenTable, max_len: int, num_ends: int) -> TokenTable:
+    """The first `max_len` tokens of each row, with its begin and, where there is one, its end."""
+    most = max_len + num_ends
+    if not len(tokens) or tokens.lengths.max() <= most:
         return tokens
     return TokenTable.of(
-        row if len(row) <= max_len + 2 else np.append(row[: max_len + 1], row[-1])
+        row
+        if len(row) <= most
+        else np.concatenate([row[: max_len + 1], row[len(row) + 1 - num_ends :]])
         for row in map(tokens.__getitem__, range(len(tokens)))
     )

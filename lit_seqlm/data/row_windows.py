@@ -91,7 +91,8 @@ def tokenised(rows: list[InputRow], tokenizer: Any, max_tokens: int | None) -> R
         lengths_N = tokens.lengths
         for place, length in zip(places_N, lengths_N, strict=True):
             if length > max_tokens:
-                why = f"{length - 2} tokens, of at most {max_tokens - 2}"
+                ends = tokenizer.num_ends
+                why = f"{length - ends} tokens, of at most {max_tokens - ends}"
                 rows[place] = rows[place].refused(TOO_LONG, why)
         short_N = np.flatnonzero(lengths_N <= max_tokens)
         if len(short_N) < len(places_N):

@@ -121,7 +121,7 @@ class RowTask(Task):
         places = getattr(self.model.trunk.positions, "weight", None)  # where they are learned
         limits = [] if places is None else [len(places)]
         if datamodule.max_len is not None:
-            limits.append(datamodule.max_len + 2)
+            limits.append(datamodule.max_len + datamodule.tokenizer.num_ends)
         return read_windows(rows, datamodule.tokenizer, min(limits, default=None), self.window)
 
     def _write(self, windows: Iterable[RowWindow], datamodule: Any) -> Tally:

@@ -37,6 +37,8 @@ class SmilesTokenizer:
         min_count: rarer tokens do not enter a vocabulary that is built.
     """
 
+    num_ends = 2  # tokens of a molecule that are none of its own
+
     def __init__(self, vocabulary: str | None, unknown: str, isomeric: bool, min_count: int):
         if unknown not in ("error", "unk", "pad"):
             raise UserError(f"tokenizer.unknown={unknown}: choose error, unk or pad")

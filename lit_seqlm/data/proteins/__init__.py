@@ -1,0 +1,1 @@
+"""What is read of proteins: files, cleaning, structures, splits by homology."""
