@@ -85,7 +85,8 @@ class MaskedSequences(lightning.LightningDataModule):
     @property
     def vocabulary(self) -> Vocabulary:
         special = tuple(self.tokenizer.special_ids)
-        return Vocabulary(len(self.tokenizer), self.tokenizer.mask_id, special)
+        ids = self.tokenizer.mask_id, special, self.tokenizer.pad_id
+        return Vocabulary(len(self.tokenizer), *ids)
 
     @property
     def masker(self) -> Masker:
@@ -177,6 +178,7 @@ class MaskedData(MaskedSequences):
         strings = self.source.sequences(split, self.tokenizer)
         problems = self.tokenizer.problems(strings)
         table = self.tokenizer.encode([s for s, p in zip(strings, problems, strict=True) if not p])
+        table = self._fitted(table, split)
         inner = table.lengths - self.tokenizer.num_ends
         keep = np.flatnonzero((inner >= self.min_len) & (inner <= self.max_len))
         reasons = Counter(problem.partition(":")[0] for problem in problems if problem)
@@ -194,6 +196,10 @@ class MaskedData(MaskedSequences):
                 f"data={self.source.name}: no sequence of {split} has {self.min_len} to {self.max_len} tokens."
             )
         return table if len(keep) == len(table) else table.select(keep)
+
+    def _fitted(self, table: TokenTable, split: str) -> TokenTable:
+        """What is done about sequences that are over long before they are left out: nothing."""
+        return table
 
     def train_dataloader(self) -> MaskedLoader:
         epoch = self.trainer.current_epoch if self.trainer else 0

@@ -13,24 +13,30 @@ from torch.utils.checkpoint import checkpoint
 from lit_seqlm.errors import UserError, did_you_mean
 from lit_seqlm.model.layers.bidirectional_attention import BidirectionalAttention
 from lit_seqlm.model.layers.bit_dropout import BitDropout
-from lit_seqlm.model.layers.encoder_block import EncoderBlock
+from lit_seqlm.model.layers.encoder_block import EncoderBlock, PreNormEncoderBlock
 from lit_seqlm.model.layers.encoder_positions import ENCODER_POSITIONS
 from lit_seqlm.model.layers.half_rotary import NoRotation
+from lit_seqlm.model.layers.packing import Packing
 from lit_seqlm.model.layers.transformed_softmax import TransformedSoftmax
 from lit_seqlm.model.output import Output
 
 PAD_HANDLING = ("mask", "attend")
 INITS = ("normal", "torch")
 CHECKPOINTING = ("none", "blocks")
+NORMS = ("both", "pre", "post")
 INIT_STD = 0.02
 
 MakeAttention = Callable[..., BidirectionalAttention]
 
 
 class EncoderTrunk(nn.Module):
-    """Token embedding, blocks and a final norm: from tokens to a vector each.
+    """Token embedding, blocks and norms: from tokens to a vector each.
 
-    Args: as `Encoder`.
+    Args:
+        norm: ``both``, post-LN blocks and a norm behind the last, as MoLFormer; ``pre``, pre-LN blocks and a
+            norm behind the last, as Megatron's BERT; ``post``, a norm on the embeddings and post-LN blocks, as
+            BERT (Devlin et al. 2019).
+        The others: as `Encoder`.
     """
 
     def __init__(
@@ -50,17 +56,21 @@ class EncoderTrunk(nn.Module):
         feed_forward_dropout: str,
         layer_norm_eps: float,
         checkpointing: str,
+        norm: str = "both",
     ):
         super().__init__()
         _check_words(positions=(positions, ENCODER_POSITIONS), pad_handling=(pad_handling, PAD_HANDLING),
-                     checkpointing=(checkpointing, CHECKPOINTING))  # fmt: skip
+                     checkpointing=(checkpointing, CHECKPOINTING), norm=(norm, NORMS))  # fmt: skip
         self.hidden_size = hidden_size
         self.pad_handling, self.checkpointing = pad_handling, checkpointing
         self.embedding = nn.Embedding(vocab_size, hidden_size)
         self.positions = ENCODER_POSITIONS[positions](hidden_size, num_heads, max_len)
+        layer_norm, nothing = nn.LayerNorm(hidden_size, layer_norm_eps), nn.Identity()
+        self.embedding_norm = layer_norm if norm == "post" else nothing
         self.dropout = BitDropout(embedding_dropout)
+        block = PreNormEncoderBlock if norm == "pre" else EncoderBlock
         self.blocks = nn.ModuleList(
-            EncoderBlock(
+            block(
                 attention(hidden_size=hidden_size, num_heads=num_heads),
                 hidden_size,
                 feed_forward_size,
@@ -71,18 +81,36 @@ class EncoderTrunk(nn.Module):
             )
             for _ in range(num_layers)
         )
-        self.norm = nn.LayerNorm(hidden_size, layer_norm_eps)
+        self.norm = nothing if norm == "post" else layer_norm
 
-    def forward(self, tokens_BT: Tensor, valid_BT: Tensor | None = None) -> Tensor:
-        """Hidden states (B, T, D); `valid_BT` is False on padding, null where there is none."""
-        hidden_TBD, rotation, seen_BT = self._begin(tokens_BT, valid_BT)
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        valid_BT: Tensor | None = None,
+        segments_BT: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden states (B, T, D).
+
+        Args:
+            valid_BT: False on padding; null where there is none.
+            segments_BT: of packed rows, the number of each token's sequence; padding has a number of its own, so
+                that `valid_BT` is not needed.
+        """
+        packing = None if segments_BT is None else Packing.of(segments_BT)
+        read_BT = tokens_BT if packing is None else tokens_BT.reshape(1, -1)
+        hidden_TBD, rotation, seen_BT = self._begin(read_BT, valid_BT, packing)
         recompute = self.checkpointing == "blocks" and torch.is_grad_enabled()
         for block in self.blocks:
             if recompute:
-                hidden_TBD = checkpoint(block, hidden_TBD, rotation, seen_BT, use_reentrant=False)
+                hidden_TBD = checkpoint(
+                    block, hidden_TBD, rotation, seen_BT, packing, use_reentrant=False
+                )
             else:
-                hidden_TBD = block(hidden_TBD, rotation, seen_BT)
-        return self.norm(hidden_TBD).transpose(0, 1)
+                hidden_TBD = block(hidden_TBD, rotation, seen_BT, packing)
+        hidden_TBD = self.norm(hidden_TBD)
+        if packing is not None:
+            return hidden_TBD[:, 0].unflatten(0, tokens_BT.shape)
+        return hidden_TBD.transpose(0, 1)
 
     def attention_maps(self, tokens_BT: Tensor, valid_BT: Tensor | None = None) -> Tensor:
         """Attention weights (L, B, H, T, T): row m says where token m looks, and sums to one."""
@@ -95,14 +123,14 @@ class EncoderTrunk(nn.Module):
         return torch.stack(maps)
 
     def _begin(
-        self, tokens_BT: Tensor, valid_BT: Tensor | None
+        self, tokens_BT: Tensor, valid_BT: Tensor | None, packing: Packing | None = None
     ) -> tuple[Tensor, NoRotation, Tensor | None]:
         """What the first block reads, how all blocks turn heads, and the keys that they see."""
-        embedded_TBD = self.positions.embed(self.embedding(tokens_BT.T))
-        length, device, dtype = len(embedded_TBD), embedded_TBD.device, embedded_TBD.dtype
-        rotation = self.positions.rotation(length, device, dtype)
+        embedded_TBD = self.positions.embed(self.embedding(tokens_BT.T), packing)
+        length = len(embedded_TBD) if packing is None else packing.longest
+        rotation = self.positions.rotation(length, embedded_TBD.device, embedded_TBD.dtype)
         seen_BT = valid_BT if self.pad_handling == "mask" else None
-        return self.dropout(embedded_TBD), rotation, seen_BT
+        return self.dropout(self.embedding_norm(embedded_TBD)), rotation, seen_BT
 
 
 class Encoder(nn.Module):
@@ -171,9 +199,13 @@ class Encoder(nn.Module):
         initialise(self, init)
 
     def forward(
-        self, tokens_BT: Tensor, state: None = None, valid_BT: Tensor | None = None
+        self,
+        tokens_BT: Tensor,
+        state: None = None,
+        valid_BT: Tensor | None = None,
+        segments_BT: Tensor | None = None,
     ) -> Output:
-        hidden_BTD = self.trunk(tokens_BT, valid_BT)
+        hidden_BTD = self.trunk(tokens_BT, valid_BT, segments_BT)
         return Output(hidden_BTD, None, hidden_BTD)
 
     @staticmethod

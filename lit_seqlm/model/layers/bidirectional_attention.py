@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lit_seqlm.errors import UserError
 from lit_seqlm.model.layers.by_head import by_head
 from lit_seqlm.model.layers.half_rotary import NoRotation
+from lit_seqlm.model.layers.packing import Packing, Run
 
 
 class BidirectionalAttention(nn.Module):
@@ -32,7 +33,16 @@ class BidirectionalAttention(nn.Module):
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.out = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, hidden_TBD: Tensor, rotation: NoRotation, valid_BT: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        hidden_TBD: Tensor,
+        rotation: NoRotation,
+        valid_BT: Tensor | None,
+        packing: Packing | None = None,
+    ) -> Tensor:
+        """With `packing`, B is 1 and T are the tokens of all its sequences; `valid_BT` is then not looked at."""
+        if packing is not None:
+            return self._packed(hidden_TBD, rotation, packing)
         paired_TBCHF, values_NTF = self.project(hidden_TBD)
         return self._out(self.mix(paired_TBCHF, values_NTF, rotation, valid_BT))
 
@@ -72,6 +82,23 @@ class BidirectionalAttention(nn.Module):
     ) -> Tensor:
         """Weights (N, T, T) whose rows sum to one over the keys that count; in float32 at least."""
         raise NotImplementedError
+
+    def _packed(self, hidden_TBD: Tensor, rotation: NoRotation, packing: Packing) -> Tensor:
+        """Every run of sequences of one length as the batch that it is."""
+        paired_TBCHF, values_NTF = self.project(hidden_TBD)
+        parts = []
+        for run in packing.runs:
+            mixed_NTF = self.mix(
+                _as_batch(paired_TBCHF[run.tokens, 0], run),
+                _as_batch(values_NTF[:, run.tokens].transpose(0, 1), run)
+                .permute(1, 2, 0, 3)
+                .flatten(0, 1),
+                rotation.first(run.length),
+                None,
+            )
+            mixed_BHTF = mixed_NTF.unflatten(0, (-1, self.num_heads))
+            parts.append(mixed_BHTF.transpose(1, 2).flatten(2).flatten(0, 1))
+        return self.out(torch.cat(parts)[:, None])
 
     def _out(self, mixed_NTF: Tensor) -> Tensor:
         mixed_BHTF = mixed_NTF.unflatten(0, (-1, self.num_heads))
@@ -118,3 +145,8 @@ class SoftmaxAttention(BidirectionalAttention):
         unseen_N1T = ~valid_BT.repeat_interleave(self.num_heads, 0)[:, None]
         weights_NTT = scores_NTT.masked_fill(unseen_N1T, -torch.inf).softmax(-1)
         return weights_NTT.masked_fill(unseen_N1T, 0.0)  # a row without keys is not a number
+
+
+def _as_batch(packed: Tensor, run: Run) -> Tensor:
+    """Tokens end to end (count * length, ...) as (length, count, ...)."""
+    return packed.unflatten(0, (run.count, run.length)).transpose(0, 1)

@@ -9,6 +9,7 @@ from lit_seqlm.model.layers.bidirectional_attention import BidirectionalAttentio
 from lit_seqlm.model.layers.bit_dropout import BitDropout
 from lit_seqlm.model.layers.feed_forward import FeedForward
 from lit_seqlm.model.layers.half_rotary import NoRotation
+from lit_seqlm.model.layers.packing import Packing
 
 FEED_FORWARD_DROPOUTS = ("both", "output")
 
@@ -48,17 +49,41 @@ class EncoderBlock(nn.Module):
         self.feed_forward.dropout = BitDropout(inner_dropout)
         self.dropout = BitDropout(dropout)
 
-    def forward(self, hidden_TBD: Tensor, rotation: NoRotation, valid_BT: Tensor | None) -> Tensor:
-        return self._finish(hidden_TBD, self.attention(hidden_TBD, rotation, valid_BT))
+    def forward(
+        self,
+        hidden_TBD: Tensor,
+        rotation: NoRotation,
+        valid_BT: Tensor | None,
+        packing: Packing | None = None,
+    ) -> Tensor:
+        attended_TBD = self.attention(self._read(hidden_TBD), rotation, valid_BT, packing)
+        return self._finish(hidden_TBD, attended_TBD)
 
     def forward_with_maps(
         self, hidden_TBD: Tensor, rotation: NoRotation, valid_BT: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """What `forward` gives, and the attention weights (B, H, T, T)."""
-        attended_TBD, maps_BHTT = self.attention.forward_with_maps(hidden_TBD, rotation, valid_BT)
+        attended_TBD, maps_BHTT = self.attention.forward_with_maps(
+            self._read(hidden_TBD), rotation, valid_BT
+        )
         return self._finish(hidden_TBD, attended_TBD), maps_BHTT
+
+    def _read(self, hidden_TBD: Tensor) -> Tensor:
+        """What attention reads."""
+        return hidden_TBD
 
     def _finish(self, hidden_TBD: Tensor, attended_TBD: Tensor) -> Tensor:
         hidden_TBD = self.attention_norm(hidden_TBD + self.dropout(attended_TBD))
         added_TBD = self.dropout(self.feed_forward(hidden_TBD))
         return self.feed_forward_norm(hidden_TBD + added_TBD)
+
+
+class PreNormEncoderBlock(EncoderBlock):
+    """x + attention(norm(x)), then x + feed_forward(norm(x)): "pre-LN" (Xiong et al. 2020)."""
+
+    def _read(self, hidden_TBD: Tensor) -> Tensor:
+        return self.attention_norm(hidden_TBD)
+
+    def _finish(self, hidden_TBD: Tensor, attended_TBD: Tensor) -> Tensor:
+        hidden_TBD = hidden_TBD + self.dropout(attended_TBD)
+        return hidden_TBD + self.dropout(self.feed_forward(self.feed_forward_norm(hidden_TBD)))

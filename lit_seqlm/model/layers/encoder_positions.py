@@ -1,6 +1,6 @@
 """How an encoder knows where a token stands: turned heads, a learned vector, or not at all.
 
-positions.embed(embedded_TBD)              what the blocks read
+positions.embed(embedded_TBD, packing)     what the blocks read
 positions.rotation(length, device, dtype)  what attention compares
 """
 
@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from lit_seqlm.errors import UserError
 from lit_seqlm.model.layers.half_rotary import HalfRotary, NoRotation
+from lit_seqlm.model.layers.packing import Packing
 
 
 class NoPositions(nn.Module):
     """A bag of tokens; base of the others, which change what they change."""
 
-    def embed(self, embedded_TBD: Tensor) -> Tensor:
+    def embed(self, embedded_TBD: Tensor, packing: Packing | None = None) -> Tensor:
+        """Of packed sequences, positions begin anew with each."""
         return embedded_TBD
 
     def rotation(self, length: int, device: torch.device, dtype: torch.dtype) -> NoRotation:
@@ -43,13 +45,15 @@ class AbsolutePositions(NoPositions):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(max_len, hidden_size))  # as nn.Embedding begins
 
-    def embed(self, embedded_TBD: Tensor) -> Tensor:
-        length = len(embedded_TBD)
+    def embed(self, embedded_TBD: Tensor, packing: Packing | None = None) -> Tensor:
+        length = len(embedded_TBD) if packing is None else packing.longest
         if length > len(self.weight):
             raise UserError(
                 f"a sequence of {length} tokens, but model.positions=absolute has learned vectors for "
                 f"{len(self.weight)} only. Say model.max_len={length}, or model.positions=rotary."
             )
+        if packing is not None:
+            return embedded_TBD + self.weight[packing.positions_N][:, None]
         return embedded_TBD + self.weight[:length, None]
 
 

@@ -17,12 +17,19 @@ class NoRotation:
     def features(self, omega_FR: Tensor) -> Tensor:
         return omega_FR
 
+    def first(self, length: int) -> "NoRotation":
+        """Those of the first positions alone."""
+        return self
+
 
 class HalfRotation(NoRotation):
     """R_m x = (x_1 cos - x_2 sin, x_2 cos + x_1 sin) at position m, with x_1 and x_2 the halves of x."""
 
     def __init__(self, cos_TJ: Tensor, sin_TJ: Tensor):
         self.cos_TJ, self.sin_TJ = cos_TJ, sin_TJ
+
+    def first(self, length: int) -> "HalfRotation":
+        return HalfRotation(self.cos_TJ[:length], self.sin_TJ[:length])
 
     def heads(self, heads: Tensor) -> Tensor:
         """R_m x of every head x, (T, ..., F)."""
