@@ -13,7 +13,6 @@ from lit_seqlm.data.masked_loader import MaskedLoader
 from lit_seqlm.data.masking import Masking
 from lit_seqlm.data.packed_loader import PackedMasker, pack
 from lit_seqlm.data.property_loader import truncated
-from lit_seqlm.data.ranks import share
 from lit_seqlm.data.token_table import TokenTable
 from lit_seqlm.errors import UserError
 

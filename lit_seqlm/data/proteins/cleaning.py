@@ -57,7 +57,7 @@ def clean(written: str, ambiguous: str, gapped: bool) -> Cleaned:
     found = upper.translate(TO_X if ambiguous == "to_x" else NO_J)
     if not found:
         return Cleaned(None, "empty", "the sequence is empty", lowered)
-    if not found.isascii() or set(found) - set(RESIDUES):
+    if not sequence.isascii() or set(found) - set(RESIDUES):
         return Cleaned(None, "illegal", _where(letters, gapped), lowered)
     if ambiguous == "drop" and set(upper) - set(STANDARD):
         bad = next(i for i, letter in enumerate(upper) if letter not in STANDARD)

@@ -86,16 +86,14 @@ class BidirectionalAttention(nn.Module):
     def _packed(self, hidden_TBD: Tensor, rotation: NoRotation, packing: Packing) -> Tensor:
         """Every run of sequences of one length as the batch that it is."""
         paired_TBCHF, values_NTF = self.project(hidden_TBD)
+        sizes = [run.count * run.length for run in packing.runs]
+        paired = paired_TBCHF[:, 0].split(sizes)
+        values = values_NTF.transpose(0, 1).split(sizes)
         parts = []
-        for run in packing.runs:
-            mixed_NTF = self.mix(
-                _as_batch(paired_TBCHF[run.tokens, 0], run),
-                _as_batch(values_NTF[:, run.tokens].transpose(0, 1), run)
-                .permute(1, 2, 0, 3)
-                .flatten(0, 1),
-                rotation.first(run.length),
-                None,
-            )
+        for run, pair, value in zip(packing.runs, paired, values, strict=True):
+            values_NTF = _as_batch(value, run).permute(1, 2, 0, 3).flatten(0, 1)
+            rotated = rotation.first(run.length)
+            mixed_NTF = self.mix(_as_batch(pair, run), values_NTF, rotated, None)
             mixed_BHTF = mixed_NTF.unflatten(0, (-1, self.num_heads))
             parts.append(mixed_BHTF.transpose(1, 2).flatten(2).flatten(0, 1))
         return self.out(torch.cat(parts)[:, None])

@@ -53,7 +53,7 @@ class AbsolutePositions(NoPositions):
                 f"{len(self.weight)} only. Say model.max_len={length}, or model.positions=rotary."
             )
         if packing is not None:
-            return embedded_TBD + self.weight[packing.positions_N][:, None]
+            return embedded_TBD + self.weight[packing.positions][:, None]
         return embedded_TBD + self.weight[:length, None]
 
 

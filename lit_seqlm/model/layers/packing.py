@@ -66,12 +66,12 @@ class Packing:
         return max(self.lengths)
 
     @cached_property
-    def ends_S(self) -> Tensor:
+    def ends(self) -> Tensor:
         """Zero, and where each sequence ends, int32 (S + 1): `cu_seqlens` of the kernels for GPUs."""
         return torch.tensor([0, *self.lengths]).cumsum(0).to(self.device, torch.int32)
 
     @cached_property
-    def positions_N(self) -> Tensor:
+    def positions(self) -> Tensor:
         """Of each token in its sequence."""
         lengths_S = torch.tensor(self.lengths)
         starts_S = lengths_S.cumsum(0) - lengths_S
