@@ -75,6 +75,11 @@ class AminoAcidTokenizer:
         """All that is no residue."""
         return [i for i, token in enumerate(self.vocabulary) if token not in RESIDUES]
 
+    @property
+    def standard_ids(self) -> list[int]:
+        """The 20 residues that the genetic code has everywhere."""
+        return [self.index[letter] for letter in STANDARD]
+
     def fit(self, counts: Mapping[str, int], always: Iterable[str] = ()) -> None:
         """Nothing to build: the table is fixed."""
 

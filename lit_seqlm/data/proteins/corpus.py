@@ -13,7 +13,6 @@ import pooch
 from lit_seqlm.data.corpus import SPLITS
 from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.proteins.cleaning import Record, cleaned
-from lit_seqlm.data.proteins.rows import protein_rows
 from lit_seqlm.data.proteins.sources import read_records
 from lit_seqlm.data.proteins.split_lists import read_split_list
 from lit_seqlm.data.stream import at_least_one
@@ -82,6 +81,8 @@ class ProteinCorpus:
 
     def rows(self, path: str, column: str | None, tokenizer: Any) -> Iterator[InputRow]:
         """Proteins of any other file."""
+        from lit_seqlm.data.proteins.rows import protein_rows
+
         return protein_rows(path, column, tokenizer)
 
     def _divide(self, tokenizer: Any) -> dict[str, list[str]]:
