@@ -23,6 +23,7 @@ from lit_seqlm.data.property_source import (
 from lit_seqlm.data.ranks import share
 from lit_seqlm.data.stream import at_least_one
 from lit_seqlm.data.targets import Target, choose
+from lit_seqlm.data.usable import drawn, one_of, too_long
 from lit_seqlm.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -72,9 +73,9 @@ class PropertyData(lightning.LightningDataModule):
         seed: int,
     ):
         super().__init__()
-        _one_of("batching", batching, ("exact_length", "random", "budget"))
-        _one_of("over_long", over_long, ("error", "skip", "truncate"))
-        _one_of("augment", augment, ("none", "enumerate"))
+        one_of("batching", batching, ("exact_length", "random", "budget"))
+        one_of("over_long", over_long, ("error", "skip", "truncate"))
+        one_of("augment", augment, ("none", "enumerate"))
         sizes = {"batch_size": batch_size, "token_budget": token_budget, "window": window}
         sizes |= {"multiple": multiple, "eval_batch_size": eval_batch_size}
         sizes |= {"max_len": max_len or 1, "num_train": 1 if num_train is None else num_train}
@@ -167,7 +168,7 @@ class PropertyData(lightning.LightningDataModule):
             self.tokenizer.fit(counts, always=counts)
         table = self._readable(table, where)
         if split == "train" and self.num_train is not None:
-            table = self._drawn(table)
+            table = table.select(drawn(len(table), self.num_train, self.seed))
         report_dropped(where, table.dropped)
         if not len(table):
             raise UserError(f"{where}: no row is left that can be used.")
@@ -198,26 +199,19 @@ class PropertyData(lightning.LightningDataModule):
                 )
             if problem is not None:
                 reasons[place] = problem
-            elif self.max_len is not None and self.over_long != "truncate":
-                length = len(self.tokenizer.split(table.sequences[place]))
-                if length > self.max_len:
-                    reasons[place] = f"too_long: {length} tokens"
-        long = [place for place, reason in reasons.items() if reason.startswith("too_long")]
-        if long and self.over_long == "error":
-            raise UserError(
-                f"{where}, row {table.rows_N[long[0]]}: {reasons[long[0]]}, of at most "
-                f"data.max_len={self.max_len}. Raise it, or say data.over_long=skip or truncate."
+        if self.max_len is not None and self.over_long != "truncate":
+            lengths = [
+                0 if place in reasons else len(self.tokenizer.split(sequence))
+                for place, sequence in enumerate(table.sequences)
+            ]
+            reasons |= too_long(
+                lengths,
+                self.max_len,
+                self.over_long,
+                "tokens",
+                lambda place: f"{where}, row {table.rows_N[place]}",
             )
         return table.without(reasons)
-
-    def _drawn(self, table: PropertyTable) -> PropertyTable:
-        assert self.num_train is not None
-        if self.num_train > len(table):
-            raise UserError(
-                f"data.num_train={self.num_train}: the training split has {len(table)} rows."
-            )
-        order = np.random.default_rng([self.seed, 1]).permutation(len(table))
-        return table.select(np.sort(order[: self.num_train]))
 
     def _rewritten(self, table: TokenisedTable, rng: np.random.Generator) -> TokenisedTable:
         """Each sequence another way; as it is where that has unknown tokens or is over long."""
@@ -238,8 +232,3 @@ class PropertyData(lightning.LightningDataModule):
         is_known = all(token in self.tokenizer.index for token in tokens)
         whole = is_known and "".join(tokens) == sequence
         return whole and len(tokens) <= (self.max_len or len(tokens))
-
-
-def _one_of(key: str, value: str, words: tuple[str, ...]) -> None:
-    if value not in words:
-        raise UserError(f"data.{key}={value}: choose {', '.join(words[:-1])} or {words[-1]}.")

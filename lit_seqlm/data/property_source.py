@@ -60,9 +60,7 @@ class PropertyTable:
 
     def without(self, reasons: dict[int, str]) -> "PropertyTable":
         """Without the places given, each dropped for its reason."""
-        dropped = [Dropped(int(self.rows_N[place]), why) for place, why in reasons.items()]
-        kept = np.setdiff1d(np.arange(len(self)), np.fromiter(reasons, np.int64, len(reasons)))
-        return self.select(kept, dropped)
+        return self.select(*kept_and_dropped(self.rows_N, reasons))
 
 
 class PropertySource(Protocol):
@@ -104,6 +102,14 @@ class PropertySource(Protocol):
 
     def fingerprints(self, sequences: list[str]) -> np.ndarray:
         """Counts of local patterns (N, F), as the field's usual baselines read them."""
+
+
+def kept_and_dropped(
+    rows_N: np.ndarray, reasons: dict[int, str]
+) -> tuple[np.ndarray, list[Dropped]]:
+    """Places of a table that stay, and the others' rows in the file, each with its reason."""
+    dropped = [Dropped(int(rows_N[place]), why) for place, why in reasons.items()]
+    return np.delete(np.arange(len(rows_N)), list(reasons)), dropped
 
 
 def report_dropped(where: str, dropped: list[Dropped]) -> None:

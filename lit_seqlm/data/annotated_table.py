@@ -1,0 +1,148 @@
+"""Sequences whose residues, pairs of residues or whole chains have classes."""
+
+# N = sequences, L = residues of one, B = sequences of a batch, T = tokens
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_seqlm.data.input_rows import InputRow
+from lit_seqlm.data.property_source import Dropped
+from lit_seqlm.data.token_table import TokenTable
+from lit_seqlm.errors import UserError
+
+SITES = ("residue", "pair", "chain")
+UNSCORED = -1
+OUTSIDE = -2  # the class of a chain is none of those learnt: whatever is said of it is wrong
+BEGIN = 1  # tokens before the first residue
+
+
+@dataclass
+class AnnotatedTable:
+    """One split.
+
+    Attributes:
+        names: of the sequences, as the file calls them.
+        sequences: in the form that the tokenizer reads.
+        labels: of each sequence its classes: int8 (L,) of residues, int8 (L, L) of pairs, one number of a chain; -1
+            where there is nothing to score. A sequence of maps may make each when it is asked for.
+        scopes: named parts of the residues that a number may be restricted to, bool (L,) for each sequence.
+        dropped: what is not among them, and why.
+    """
+
+    names: list[str]
+    sequences: list[str]
+    labels: Sequence[Any]
+    scopes: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    dropped: list[Dropped] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def check(self, site: str, num_classes: int, where: str) -> None:
+        """Raise UserError for labels of another length than their sequence, and for classes that there are not."""
+        for place, (name, sequence) in enumerate(zip(self.names, self.sequences, strict=True)):
+            parts = (
+                {} if site == "chain" else {f"scope {k}": v[place] for k, v in self.scopes.items()}
+            )
+            if site == "residue":
+                parts["labels"] = self.labels[place]
+            for what, values in parts.items():
+                if len(values) != len(sequence):
+                    raise UserError(
+                        f"{where}, {name}: {len(values)} {what} for {len(sequence)} residues."
+                    )
+            if site != "pair":
+                values = np.atleast_1d(self.labels[place])
+                if len(values) and not OUTSIDE <= values.min() <= values.max() < num_classes:
+                    raise UserError(f"{where}, {name}: class {values.max()} of {num_classes}.")
+
+    def select(
+        self, places: Sequence[int] | np.ndarray, dropped: Sequence[Dropped] = ()
+    ) -> "AnnotatedTable":
+        """Some of its rows, in the order given, and those more that were dropped."""
+        return AnnotatedTable(
+            [self.names[place] for place in places],
+            [self.sequences[place] for place in places],
+            Picked(self.labels, places),
+            {name: [parts[place] for place in places] for name, parts in self.scopes.items()},
+            [*self.dropped, *dropped],
+        )
+
+
+class Picked(Sequence[Any]):
+    """Some entries of a sequence that makes them when they are asked for.
+
+    Args:
+        length: each entry is cut to so many residues; null leaves it.
+    """
+
+    def __init__(
+        self, of: Sequence[Any], places: Sequence[int] | np.ndarray, length: int | None = None
+    ):
+        self.of, self.places, self.length = of, list(map(int, places)), length
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, place: Any) -> Any:
+        entry = self.of[self.places[place]]
+        if self.length is None or np.ndim(entry) == 0:
+            return entry
+        return entry[: self.length] if np.ndim(entry) == 1 else entry[: self.length, : self.length]
+
+
+class AnnotatedSource(Protocol):
+    """Training and validation data, and any number of tests.
+
+    Attributes:
+        name: as the user says it: ``data=secondary_structure``.
+        site: ``residue``, ``pair`` or ``chain``.
+        classes: their names, in the order of their numbers.
+        measure: what the share of right answers is called: ``q3``.
+        tests: names of the test sets; the first one is the headline.
+        card: what a reader of the numbers has to know.
+    """
+
+    name: str
+    site: str
+    classes: tuple[str, ...]
+    measure: str
+    tests: tuple[str, ...]
+    card: dict[str, Any]
+
+    def digest(self) -> str: ...
+
+    def fetch(self) -> None: ...
+
+    def table(self, split: str, tokenizer: Any) -> AnnotatedTable: ...
+
+    def rows(self, path: str, column: str | None, tokenizer: Any) -> Iterator[InputRow]: ...
+
+
+def padded_sites(site: str, labels: Sequence[Any], rows: np.ndarray, width: int) -> Tensor:
+    """Classes of a batch by token, int64: (B, T), (B, T, T) or (B,); -1 on what is no residue."""
+    if site == "chain":
+        return torch.tensor([int(labels[row]) for row in rows])
+    shape = (len(rows), width) if site == "residue" else (len(rows), width, width)
+    sites = np.full(shape, UNSCORED, np.int64)
+    for place, row in enumerate(rows):
+        found = np.asarray(labels[row])
+        inner = slice(BEGIN, BEGIN + len(found))
+        sites[(place, inner) if site == "residue" else (place, inner, inner)] = found
+    return torch.from_numpy(sites)
+
+
+@dataclass
+class TokenisedAnnotations:
+    """A split, ready for batches."""
+
+    tokens: TokenTable
+    table: AnnotatedTable
+
+    def __len__(self) -> int:
+        return len(self.table)
