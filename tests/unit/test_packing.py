@@ -113,7 +113,7 @@ def test_attention_by_runs_is_attention_under_the_dense_mask() -> None:
 
     found = layer(hidden_TBD, NoRotation(), None, packing)[:, 0]
     assert torch.allclose(found, expected, atol=1e-12)
-    assert [run.count for run in packing.runs] == [2, 1, 2, 1]
+    assert [run.num for run in packing.runs] == [2, 1, 2, 1]
     assert packing.positions.tolist() == [
         0,
         1,

@@ -86,7 +86,7 @@ class BidirectionalAttention(nn.Module):
     def _packed(self, hidden_TBD: Tensor, rotation: NoRotation, packing: Packing) -> Tensor:
         """Every run of sequences of one length as the batch that it is."""
         paired_TBCHF, values_NTF = self.project(hidden_TBD)
-        sizes = [run.count * run.length for run in packing.runs]
+        sizes = [run.num * run.length for run in packing.runs]
         paired = paired_TBCHF[:, 0].split(sizes)
         values = values_NTF.transpose(0, 1).split(sizes)
         parts = []
@@ -146,5 +146,5 @@ class SoftmaxAttention(BidirectionalAttention):
 
 
 def _as_batch(packed: Tensor, run: Run) -> Tensor:
-    """Tokens end to end (count * length, ...) as (length, count, ...)."""
-    return packed.unflatten(0, (run.count, run.length)).transpose(0, 1)
+    """Tokens end to end (num * length, ...) as (length, num, ...)."""
+    return packed.unflatten(0, (run.num, run.length)).transpose(0, 1)

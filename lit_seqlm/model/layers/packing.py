@@ -11,15 +11,15 @@ from torch import Tensor
 
 
 class Run(NamedTuple):
-    """`count` sequences of `length` tokens each, end to end from token `start` on."""
+    """`num` sequences of `length` tokens each, end to end from token `start` on."""
 
     start: int
-    count: int
+    num: int
     length: int
 
     @property
     def tokens(self) -> slice:
-        return slice(self.start, self.start + self.count * self.length)
+        return slice(self.start, self.start + self.num * self.length)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Packing:
         start = 0
         for length in self.lengths:
             if runs and runs[-1].length == length:
-                runs[-1] = runs[-1]._replace(count=runs[-1].count + 1)
+                runs[-1] = runs[-1]._replace(num=runs[-1].num + 1)
             else:
                 runs.append(Run(start, 1, length))
             start += length
