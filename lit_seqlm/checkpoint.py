@@ -212,12 +212,13 @@ def set_random_state(state: list[torch.Tensor]) -> None:
 
 @dataclass
 class Loaded:
-    """A trained model and what it needs to be used; `targets` are what it predicts, where these are properties."""
+    """A trained model and what it needs to be used; `targets` or `classes` are what it predicts, where it does."""
 
     model: nn.Module
     tokenizer: Any
     config: dict[str, Any]
     targets: list[Any]
+    classes: tuple[str, ...] = ()
 
 
 def load(path: str | Path) -> Loaded:
@@ -228,17 +229,22 @@ def load(path: str | Path) -> Loaded:
     """
     from lit_seqlm.config import build, refuse_foreign
     from lit_seqlm.model.property import PropertyModel
+    from lit_seqlm.model.site_model import SiteModel
 
     checkpoint = read_checkpoint(find_checkpoint(str(path), said=""))
-    config, targets = checkpoint["config"], []
+    config = checkpoint["config"]
     for group in ("data", "model", "head"):
         refuse_foreign(config.get(group), str(path))
     tokenizer = build(config["data"]["tokenizer"])
     tokenizer.load_state_dict(checkpoint["tokenizer"])
-    model = build(config["model"], vocab_size=len(tokenizer))
+    model, data = build(config["model"], vocab_size=len(tokenizer)), None
     if config.get("head"):
-        data = build(config["data"])  # which says what is predicted; nothing is read
-        head, targets = partial(build, config["head"]), data.targets
-        model = PropertyModel.on(model, head, data.kind, len(targets), len(data.covariates))
+        data, head = build(config["data"]), partial(build, config["head"])  # no split is read
+        if hasattr(data, "site"):
+            model = SiteModel.on(model, head, data.site, len(data.classes))
+        else:
+            sizes = len(data.targets), len(data.covariates)
+            model = PropertyModel.on(model, head, data.kind, *sizes)
     load_weights(model, checkpoint, tokenizer, str(path))
-    return Loaded(model.eval(), tokenizer, config, targets)
+    targets, classes = getattr(data, "targets", []), getattr(data, "classes", ())
+    return Loaded(model.eval(), tokenizer, config, targets, classes)

@@ -34,7 +34,8 @@ from lit_seqlm.strategy import launch
 log = logging.getLogger(__name__)
 
 PARTS = ("objective", "regularizer", "penalty", "cache", "head", "optimizer", "scheduler")
-FROM_DATA = ("unknown_id", "targets", "kind", "covariates")  # what a task may ask of the data
+# What a task may ask of the data.
+FROM_DATA = ("unknown_id", "targets", "kind", "covariates", "site", "classes", "measure", "tests")
 INJECTED = {
     "model": {"vocab_size"},
     "data.tokenizer": {"vocabulary"},
@@ -145,9 +146,8 @@ def _parts(cfg: DictConfig, data: Any) -> dict[str, Any]:
     parts: dict[str, Any] = {"model": build(cfg.model, vocab_size=len(data.tokenizer))}
     for name in [name for name in FROM_DATA if name in wanted]:
         if not hasattr(data, name):
-            raise UserError(
-                f"task={type(data).__name__}: these data have no {name}. Choose labelled ones, such as data=qm8."
-            )
+            asks = str(cfg.task._target_).rpartition(".")[2]
+            raise UserError(f"{asks} asks for {name}: these data have none. {recipe.labels(data)}")
         parts[name] = getattr(data, name)
     for group in [group for group in PARTS if group in wanted]:
         # A head's sizes are known to the task alone.

@@ -142,6 +142,17 @@ def _read_alike(cfg: DictConfig, theirs: dict[str, Any], keys: dict[str, str]) -
         path, source = f"{path}.source", source.get("source")
 
 
+def labels(data: Any) -> str:
+    """Which tasks are for the labels of these data."""
+    if hasattr(data, "site"):
+        what = "Their labels are classes of residues, pairs or chains: say task=label_sites to train on them"
+        return f"{what}, and task=annotate to predict with a run of that."
+    if hasattr(data, "targets"):
+        what = "Their labels are properties: say task=finetune or task=probe to train on them"
+        return f"{what}, and task=predict to predict with a run of that."
+    return "Choose labelled ones, such as data=qm8 or data=secondary_structure."
+
+
 def scale(cfg: DictConfig, overrides: list[str]) -> str:
     """What the record says: a paper's recipe with other values is the paper's only if the user says so."""
     other = [o for o in overrides if not o.lstrip("+~").startswith(PAPERS_TOO)]

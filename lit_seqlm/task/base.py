@@ -38,6 +38,8 @@ class Task(lightning.LightningModule):
     num_kernels = NUM_KERNELS  # compiled ones that are kept on a CPU
     headline = "test/ppl"  # the number that a sweep minimises
     told: ClassVar = {"train/ppl": "train ppl", "val/ppl": "val ppl"}  # after each epoch
+    # Stages of the exact evaluation, and the split of each.
+    exact: tuple[tuple[str, str], ...] = tuple(zip(EXACT_SPLITS, SPLITS, strict=True))
 
     def __init__(self, model: nn.Module, metrics: dict[str, Any]):
         super().__init__()
@@ -67,21 +69,21 @@ class Task(lightning.LightningModule):
         self._step(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._step(batch, EXACT_SPLITS[dataloader_idx])
+        self._step(batch, self.exact[dataloader_idx][0])
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict(self._collect("val"), prog_bar=False)
 
     def on_test_epoch_end(self) -> None:
-        for split in EXACT_SPLITS:
-            self.log_dict(self._collect(split))
+        for stage, _ in self.exact:
+            self.log_dict(self._collect(stage))
 
     def _step(self, batch: Batch, stage: str) -> tuple[Any, Loss]:
         raise NotImplementedError
 
     def _test(self, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
-        """Validation and test, each read whole and in order; their numbers, named ``val/...`` and ``test/...``."""
-        loaders = [datamodule.exact_dataloader(split) for split in SPLITS]
+        """Validation and tests, each read whole and in order; their numbers, named ``val/...`` and ``test/...``."""
+        loaders = [datamodule.exact_dataloader(split) for _, split in self.exact]
         trainer.test(self, dataloaders=loaders, verbose=False)
         return {name: float(value) for name, value in trainer.callback_metrics.items()}
 

@@ -1,0 +1,75 @@
+"""Hidden states of every token of a split, computed once: epochs on a frozen trunk then cost the head alone."""
+
+# B = sequences, T = tokens, N = tokens of the split, D = hidden size
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+BYTES = 4  # of a float32
+
+
+class TokenStates:
+    """States in memory, looked up by a batch's rows.
+
+    Args:
+        states_ND: of all sequences, end to end.
+        offsets: where each begins, one more than there are sequences.
+    """
+
+    def __init__(self, states_ND: Tensor, offsets: np.ndarray):
+        self.states_ND, self.offsets = states_ND, torch.from_numpy(offsets)
+
+    def of(self, rows_B: Tensor, width: int, device: torch.device) -> Tensor:
+        """(B, T, D) float32; zero on padding."""
+        rows_B = rows_B.cpu()
+        places_BT, valid_BT = self._places(rows_B, width)
+        hidden_BTD = self.states_ND[places_BT] * valid_BT[..., None]
+        return hidden_BTD.to(device, torch.float32)
+
+    def put(self, rows_B: Tensor, hidden_BTD: Tensor) -> None:
+        """Keep the states of some sequences; those of padding are left out."""
+        places_BT, valid_BT = self._places(rows_B, hidden_BTD.size(1))
+        self.states_ND[places_BT[valid_BT]] = hidden_BTD.cpu()[valid_BT].to(self.states_ND.dtype)
+
+    def _places(self, rows_B: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        places_BT = self.offsets[rows_B][:, None] + torch.arange(width)
+        valid_BT = places_BT < self.offsets[rows_B + 1][:, None]
+        return places_BT.clamp(max=len(self.states_ND) - 1), valid_BT
+
+
+@torch.no_grad()
+def token_states(
+    trunk: Any, datamodule: Any, split: str, device: torch.device, float32_mb: int
+) -> TokenStates:
+    """What a trunk in eval mode makes of each sequence of a split.
+
+    Args:
+        float32_mb: states that would be larger are kept as float16, in half the memory.
+    """
+    tokens = datamodule.tables[split].tokens
+    megabytes = len(tokens.ids) * trunk.hidden_size * BYTES / 2**20
+    dtype = torch.float32 if megabytes <= float32_mb else torch.float16
+    states = TokenStates(
+        torch.zeros(len(tokens.ids), trunk.hidden_size, dtype=dtype), tokens.offsets
+    )
+    loader, console = datamodule.exact_dataloader(split), Console(stderr=True)
+    silent = not console.is_terminal
+    for batch in track(
+        loader, f"states of {split}", len(loader), console=console, transient=True, disable=silent
+    ):
+        valid_BT = None if batch.valid_BT is None else batch.valid_BT.to(device)
+        states.put(batch.rows_B, trunk(batch.tokens_BT.to(device), valid_BT))
+    held = states.states_ND.numel() * states.states_ND.element_size() / 2**20
+    log.info(
+        "%s: the frozen trunk's states of %s tokens are kept, %.0f MB of %s",
+        split, f"{len(tokens.ids):,}", held, str(dtype).removeprefix("torch."),
+    )  # fmt: skip
+    return states
