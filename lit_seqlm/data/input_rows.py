@@ -19,6 +19,7 @@ class InputRow:
         sequence: in the form that the tokenizer reads; None where there is none.
         status: ``ok``, or one word for what is wrong.
         reason: the same in full; of a row that is ok, what to know about it.
+        name: what the file calls it; empty where it has no names.
     """
 
     number: int
@@ -26,6 +27,7 @@ class InputRow:
     sequence: str | None
     status: str
     reason: str
+    name: str = ""
 
     def refused(self, status: str, reason: str) -> "InputRow":
         """The same row without an answer."""

@@ -8,7 +8,7 @@ import io
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,10 @@ class RowFile:
 
 
 class CsvFile(RowFile):
-    """One line a row; a missing number is ``nan``. Numbers are written so that reading gives the same ones."""
+    """One line a row; a missing number is ``nan``, a missing text empty.
+
+    Numbers are written so that reading gives the same ones.
+    """
 
     def __init__(self, path: Path, columns: Sequence[str]):
         super().__init__(path)
@@ -80,9 +83,11 @@ class CsvFile(RowFile):
 
 
 class ParquetFile(RowFile):
-    """A column for each number, or one column of vectors; a window of rows is a row group."""
+    """A column for each number or text, or one column of vectors; a window of rows is a row group."""
 
-    def __init__(self, path: Path, columns: Sequence[str], vector: str, dtype: str):
+    def __init__(
+        self, path: Path, columns: Sequence[str], vector: str, dtype: str, texts: Collection[str]
+    ):
         try:
             import pyarrow as arrow
             from pyarrow import parquet
@@ -95,7 +100,7 @@ class ParquetFile(RowFile):
         number = arrow.from_numpy_dtype(np.dtype(dtype))
         kinds = [arrow.int64(), arrow.string(), arrow.string(), arrow.string()]
         about = list(zip(ABOUT, kinds, strict=True))
-        numbers = [(name, number) for name in columns]
+        numbers = [(name, arrow.string() if name in texts else number) for name in columns]
         if vector:
             numbers = [(vector, arrow.list_(number, len(columns)))]
         self._schema = arrow.schema([*about, *numbers])
@@ -108,8 +113,11 @@ class ParquetFile(RowFile):
             [row.status for row in rows],
             [row.reason for row in rows],
         ]
-        numbers = [self._arrow.array(column) for column in np.ascontiguousarray(values_NK.T)]
-        if self._vector:
+        types = self._schema.types[len(ABOUT) :]
+        if not self._vector:
+            columns = zip(np.ascontiguousarray(values_NK.T), types, strict=True)
+            numbers = [self._arrow.array(column, kind) for column, kind in columns]
+        else:
             flat = self._arrow.array(values_NK.reshape(-1))
             numbers = [self._arrow.FixedSizeListArray.from_arrays(flat, values_NK.shape[1])]
         arrays = [*map(self._arrow.array, about), *numbers]
@@ -169,19 +177,67 @@ class ArrayFile(RowFile):
         packed.replace(self.partial)
 
 
+class OwnArraysFile(RowFile):
+    """An .npz with an array of its own shape for each row that has one, and beside it ``NAME.rows.csv`` with the rest.
+
+    The array of a row is the last of its values. It is called as the row is, or by the row's number.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]):
+        super().__init__(path)
+        self.beside = CsvFile(beside(path), columns)
+        self._archive = zipfile.ZipFile(self.partial, "w")
+        self._names: set[str] = set()
+
+    def write(self, rows: Sequence[InputRow], values_NK: np.ndarray) -> None:
+        for row, array in zip(rows, values_NK[:, -1], strict=True):
+            if array is None:
+                continue
+            name = row.name or f"row_{row.number}"
+            name = f"{name}_{row.number}" if name in self._names else name
+            self._names.add(name)
+            entry = zipfile.ZipInfo(f"{name}.npy")  # of a fixed date
+            with self._archive.open(entry, "w", force_zip64=True) as target:
+                np.lib.format.write_array(target, array, allow_pickle=False)
+        self.beside.write(rows, values_NK[:, :-1])
+
+    def close(self) -> None:
+        self.beside.close()
+        self._archive.close()
+
+    def commit(self) -> None:
+        self.beside.commit()
+        super().commit()
+
+    def discard(self) -> None:
+        self.beside.discard()
+        super().discard()
+
+
 @contextmanager
-def row_file(path: Path, columns: Sequence[str], vector: str, dtype: str) -> Iterator[RowFile]:
+def row_file(
+    path: Path,
+    columns: Sequence[str],
+    vector: str,
+    dtype: str,
+    texts: Collection[str] = (),
+    own_arrays: bool = False,
+) -> Iterator[RowFile]:
     """A file to write rows to, of the kind that its ending says; it appears when the block ends well.
 
     Args:
         columns: a name for each number of a row.
         vector: what all numbers of a row together are called; empty where each is of its own kind.
         dtype: of the numbers.
+        texts: the columns that are no numbers.
+        own_arrays: behind its columns a row has one more value, an array of any shape, or None.
     """
-    if path.suffix in ARRAYS:
-        file: RowFile = ArrayFile(path, len(columns), vector, dtype)
+    if own_arrays:
+        file: RowFile = OwnArraysFile(path, columns)
+    elif path.suffix in ARRAYS:
+        file = ArrayFile(path, len(columns), vector, dtype)
     elif path.suffix == ".parquet":
-        file = ParquetFile(path, columns, vector, dtype)
+        file = ParquetFile(path, columns, vector, dtype, texts)
     else:
         file = CsvFile(path, columns)
     try:

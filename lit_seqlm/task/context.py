@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import torch
+from torch import nn
 
 from lit_seqlm.errors import UserError
 
@@ -47,3 +48,17 @@ def warn_of_chance(model: dict[str, Any], what: str) -> None:
                 "%s was made with %s%s=%s: what it predicts is not always the same. +%s%s=%s ends that.",
                 what, prefix, key, options[key], prefix, key, calm,
             )  # fmt: skip
+
+
+def redraws(model: nn.Module) -> bool:
+    """Whether two calls of a model in eval mode differ."""
+    return any(getattr(part, "policy", "") == "redraw_always" for part in model.modules())
+
+
+def warn_of_redraws(model: nn.Module) -> None:
+    """Say where the same sequence may get another answer."""
+    if redraws(model):
+        log.warning(
+            "model.attention.omega_policy=redraw_always: features are drawn anew for each batch, so an answer "
+            "depends on the rows around it. Say +model.attention.omega_policy=fixed to use the ones kept."
+        )

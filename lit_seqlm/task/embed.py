@@ -5,6 +5,7 @@
 import logging
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +15,8 @@ from lit_seqlm.data.row_places import ARRAYS
 from lit_seqlm.errors import UserError
 from lit_seqlm.model.layers.pooling import Pooling
 from lit_seqlm.model.property import trunk_of
-from lit_seqlm.task.rows import RowTask, redraws
+from lit_seqlm.task.context import redraws
+from lit_seqlm.task.rows import RowTask
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class Embed(RowTask):
 
     Args:
         pooling: see `Pooling`.
+        per_residue: states of each residue instead, an array (L, D) for every row, in an ``.npz``.
         num_draws: of random features, whose states are averaged; more than one only where each call
             draws them anew.
         model, input, output, column, window, token_budget, overwrite: see `RowTask`.
@@ -48,6 +51,7 @@ class Embed(RowTask):
         self,
         model: nn.Module,
         pooling: str,
+        per_residue: bool,
         num_draws: int,
         input: str,
         output: str,
@@ -63,12 +67,22 @@ class Embed(RowTask):
                 f"task.num_draws={num_draws}: 1, or more with +model.attention.omega_policy=redraw_always, since "
                 "otherwise all draws are the same."
             )
-        self.num_draws = num_draws
-        self.columns = [f"embedding_{place}" for place in range(embedder.trunk.hidden_size)]
+        if per_residue and self.output.suffix != ".npz":
+            raise UserError(f"task.output={output}: with task.per_residue say NAME.npz.")
+        self.num_draws, self.own_arrays = num_draws, per_residue
+        size = 0 if per_residue else embedder.trunk.hidden_size
+        self.columns = [f"embedding_{place}" for place in range(size)]
 
     def begin(self, origin: dict[str, Any], tokenizer: Any, what: str) -> None:
         load_weights(self.model, origin, tokenizer, what, only="trunk.")
 
-    def answers(self, tokens_BT: Tensor, covariates_BC: Tensor | None) -> Tensor:
-        states = [self.model(tokens_BT) for _ in range(self.num_draws)]
-        return (torch.stack(states).mean(0) if self.num_draws > 1 else states[0]).float()
+    def answers(self, tokens_BT: Tensor, covariates_BC: Tensor | None) -> Tensor | np.ndarray:
+        model = self.model.trunk if self.own_arrays else self.model
+        states = [model(tokens_BT) for _ in range(self.num_draws)]
+        mean = (torch.stack(states).mean(0) if self.num_draws > 1 else states[0]).float()
+        if not self.own_arrays:
+            return mean
+        answers_B1 = np.empty((len(mean), 1), object)
+        for place, hidden_TD in enumerate(mean.cpu().numpy()):
+            answers_B1[place, 0] = hidden_TD[self.own_tokens(len(hidden_TD))]
+        return answers_B1

@@ -11,7 +11,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from lit_seqlm.data.kept import Kept
-from lit_seqlm.task.rows import redraws
+from lit_seqlm.task.context import redraws
 
 
 def embed_split(

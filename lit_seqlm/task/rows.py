@@ -18,6 +18,7 @@ from lit_seqlm.data.row_places import check_places, described, unchanged
 from lit_seqlm.data.row_windows import RowWindow, read_windows, shown
 from lit_seqlm.errors import UserError
 from lit_seqlm.task.base import Task
+from lit_seqlm.task.context import warn_of_redraws
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,10 @@ class RowTask(Task):
     headline = "rows/not_ok"
     accepted: tuple[str, ...] = ()  # endings of the output
     vector = ""  # what the numbers of a row are called together; empty: each is of its own kind
-    dtype = "float64"
+    dtype = "float64"  # of numbers
     columns: Sequence[str] = ()  # a name for each number of a row; a subclass says which
+    texts: Sequence[str] = ()  # those of them that are no numbers
+    own_arrays = False  # whether an array of the row's own shape follows them
 
     def __init__(
         self,
@@ -63,11 +66,15 @@ class RowTask(Task):
                 raise UserError(f"task.{key}={size}: it must be at least 1.")
         self.output = check_places(input, output, self.accepted, overwrite)
         self.input, self.column = input, column
-        self.window, self.token_budget = window, token_budget
+        self.window, self.token_budget, self.num_ends = window, token_budget, 0
 
-    def answers(self, tokens_BT: Tensor, covariates_BC: Tensor | None) -> Tensor:
-        """Numbers (B, K) of sequences of one length."""
+    def answers(self, tokens_BT: Tensor, covariates_BC: Tensor | None) -> Tensor | np.ndarray:
+        """Numbers (B, K) of sequences of one length; as objects where there are texts or arrays."""
         raise NotImplementedError
+
+    def own_tokens(self, num_tokens: int) -> slice:
+        """Where a sequence's tokens stand between its ends, the first of which is its begin."""
+        return slice(1, num_tokens + 1 - self.num_ends)
 
     def covariates(self, window: RowWindow, datamodule: Any) -> Tensor | None:
         """What `answers` is to know of each readable row beside its tokens."""
@@ -86,13 +93,14 @@ class RowTask(Task):
                 "rows are answered on one device, in their order: say trainer.devices=1."
             )
         self.card["input"] = described(self.input)
+        self.num_ends = datamodule.tokenizer.num_ends
         windows = self._windows(datamodule)
         first = next(windows, None)  # before anything is written: a wrong column shows here
         if first is None:
             raise UserError(f"task.input={self.input} has no rows.")
         self.to(trainer.strategy.root_device).eval()
         trainer.precision_plugin.convert_module(self.model)
-        self.warn()
+        warn_of_redraws(self.model)
         self.clock.start()
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
             tally = self._write(chain([first], windows), datamodule)
@@ -102,14 +110,6 @@ class RowTask(Task):
         level = logging.WARNING if tally.num_bad else logging.INFO
         log.log(level, "%s: %s, %.0f rows a second", self.output, tally.told(), rate)
         return {**tally.numbers(), "rows/per_second": rate}
-
-    def warn(self) -> None:
-        """Say where the same sequence may get another answer."""
-        if redraws(self.model):
-            log.warning(
-                "model.attention.omega_policy=redraw_always: features are drawn anew for each batch, so an answer "
-                "depends on the rows around it. Say +model.attention.omega_policy=fixed to use the ones kept."
-            )
 
     def _windows(self, datamodule: Any) -> Iterator[RowWindow]:
         if not hasattr(datamodule, "rows"):
@@ -126,24 +126,24 @@ class RowTask(Task):
 
     def _write(self, windows: Iterable[RowWindow], datamodule: Any) -> Tally:
         tally = Tally()
-        with row_file(self.output, self.columns, self.vector, self.dtype) as file:
+        looks = self.vector, self.dtype, self.texts, self.own_arrays
+        with row_file(self.output, self.columns, *looks) as file:
             for window in shown(windows, self.input):
                 file.write(window.rows, self._answered(window, datamodule))
                 tally.add(window.rows)
         return tally
 
     def _answered(self, window: RowWindow, datamodule: Any) -> np.ndarray:
-        """Numbers (N, K) of all rows; NaN where a row has no answer."""
-        values_NK = np.full((len(window.rows), len(self.columns)), np.nan, self.dtype)
+        """Answers (N, K) of all rows; NaN, or None for what is no number, where a row has none."""
+        missing = [None if name in self.texts else np.nan for name in self.columns]
+        missing += [None] * self.own_arrays
+        kind = "object" if None in missing else self.dtype
+        values_NK = np.array([missing] * len(window.rows), kind)
         known = self.covariates(window, datamodule)
         for rows_B, tokens_BT in window.batches(self.token_budget):
             covariates_BC = None if known is None else known[rows_B].to(self.device)
             found_BK = self.answers(tokens_BT.to(self.device), covariates_BC)
-            values_NK[window.places_N[rows_B]] = found_BK.cpu().numpy()
+            plain_BK = found_BK.cpu().numpy() if isinstance(found_BK, Tensor) else found_BK
+            values_NK[window.places_N[rows_B]] = plain_BK
             self.num_tokens += tokens_BT.numel()
         return values_NK
-
-
-def redraws(model: nn.Module) -> bool:
-    """Whether two calls of a model in eval mode differ."""
-    return any(getattr(part, "policy", "") == "redraw_always" for part in model.modules())
