@@ -12,23 +12,23 @@ from lit_seqlm.data.annotated_table import (
     SITES,
     AnnotatedSource,
     AnnotatedTable,
-    Picked,
     TokenisedAnnotations,
     padded_sites,
 )
+from lit_seqlm.data.annotated_windows import in_windows
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.data.bucketing import budget_batches, cut_by_budget
 from lit_seqlm.data.input_rows import InputRow
-from lit_seqlm.data.property_loader import truncated
-from lit_seqlm.data.property_source import Dropped, report_dropped
+from lit_seqlm.data.property_source import report_dropped
 from lit_seqlm.data.ranks import Share, share
 from lit_seqlm.data.resumable import ShareLoader
 from lit_seqlm.data.stream import at_least_one
+from lit_seqlm.data.usable import drawn, one_of, too_long
 from lit_seqlm.errors import UserError
 
 log = logging.getLogger(__name__)
 
-OVER_LONG = ("truncate", "skip", "error")
+OVER_LONG = ("windows", "truncate", "skip", "error")
 
 
 class AnnotatedLoader(ShareLoader):
@@ -57,7 +57,8 @@ class AnnotatedData(lightning.LightningDataModule):
         budget, eval_budget: padded tokens of a batch, or padded pairs of tokens; a longer one is alone.
         window: sequences sorted together.
         max_len: residues; null: no limit.
-        over_long: what becomes of a longer sequence: ``truncate`` cuts its labels too; ``skip``; ``error``.
+        over_long: what becomes of a longer sequence: ``windows`` that overlap, for classes of residues; ``truncate``
+            cuts its labels too; ``skip`` and report; ``error``.
         num_train: so many of the training split, drawn by `seed`; null: all.
 
     Raises:
@@ -81,19 +82,28 @@ class AnnotatedData(lightning.LightningDataModule):
     ):
         super().__init__()
         assert source.site in SITES
-        if over_long not in OVER_LONG:
-            raise UserError(f"data.over_long={over_long}: choose {', '.join(OVER_LONG)}.")
+        one_of("over_long", over_long, OVER_LONG)
+        if over_long == "windows" and source.site != "residue":
+            raise UserError(
+                f"data.over_long=windows: these labels are of {source.site}s, and windows have labels of residues "
+                "only. Say data.over_long=truncate, skip or error."
+            )
         sizes = {"budget": budget, "eval_budget": eval_budget, "window": window}
         sizes |= {"max_len": max_len or 1, "num_train": 1 if num_train is None else num_train}
         for key, size in sizes.items():
             at_least_one(key, size)
         self.source, self.tokenizer = source, tokenizer
-        self.site, self.classes, self.measure = source.site, source.classes, source.measure
+        self.site, self.measure = source.site, source.measure
         self.tests, self.source_card = source.tests, source.card
         self.budget, self.eval_budget, self.window = budget, eval_budget, window
         self.max_len, self.over_long = max_len, over_long
         self.num_train, self.seed = num_train, seed
         self.tables: dict[str, TokenisedAnnotations] = {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names, in the order of their numbers; what a source finds in its data is read for it."""
+        return self.source.classes
 
     def fingerprint(self) -> str:
         """What tells this data from another under the same name; part of a run's identity."""
@@ -145,55 +155,41 @@ class AnnotatedData(lightning.LightningDataModule):
         table = self.source.table(split, self.tokenizer)
         table.check(self.site, len(self.classes), where)
         if self.max_len is not None:
-            table = self._fitted(table, where)
+            table = self._without_long(table, self.max_len, where)
         if split == "train" and self.num_train is not None:
-            table = self._drawn(table)
+            table = table.select(drawn(len(table), self.num_train, self.seed))
         report_dropped(where, table.dropped)
         if not len(table):
             raise UserError(f"{where}: no sequence is left that can be used.")
-        tokens = self.tokenizer.encode(table.sequences)
+        proteins_N = np.arange(len(table))
         if self.max_len is not None:
-            tokens = truncated(tokens, self.max_len, self.tokenizer.num_ends)
-        return TokenisedAnnotations(tokens, table)
+            table, proteins_N = self._fitted(table, self.max_len, where)
+        return TokenisedAnnotations(self.tokenizer.encode(table.sequences), table, proteins_N)
 
-    def _fitted(self, table: AnnotatedTable, where: str) -> AnnotatedTable:
-        """Nothing longer than `max_len`: cut, left out, or refused."""
-        assert self.max_len is not None
-        lengths = np.array([len(sequence) for sequence in table.sequences])
-        long = np.flatnonzero(lengths > self.max_len)
-        if not len(long):
-            return table
-        if self.over_long == "error":
-            raise UserError(
-                f"{where}, {table.names[long[0]]}: {lengths[long[0]]} residues, of at most data.max_len="
-                f"{self.max_len}. Raise it, or say data.over_long=truncate or skip."
-            )
-        if self.over_long == "skip":
-            reasons = [
-                Dropped(int(p) + 1, f"too_long: {table.names[p]}, {lengths[p]} residues")
-                for p in long
-            ]
-            return table.select(np.flatnonzero(lengths <= self.max_len), reasons)
-        log.warning(
-            "%s: %d of %d sequences are cut after %d residues",
-            where,
-            len(long),
-            len(table),
-            self.max_len,
+    def _without_long(self, table: AnnotatedTable, max_len: int, where: str) -> AnnotatedTable:
+        """Refuse what is over long, or leave it out, if that is chosen."""
+        reasons = too_long(
+            list(map(len, table.sequences)),
+            max_len,
+            self.over_long,
+            "residues",
+            lambda place: f"{where}, {table.names[place]}",
         )
-        cut = table.select(np.arange(len(table)))
-        cut.sequences = [sequence[: self.max_len] for sequence in cut.sequences]
-        cut.labels = Picked(table.labels, np.arange(len(table)), self.max_len)
-        cut.scopes = {
-            name: [part[: self.max_len] for part in parts] for name, parts in table.scopes.items()
-        }
-        return cut
+        return table.without({p: f"{table.names[p]}, {why}" for p, why in reasons.items()})
 
-    def _drawn(self, table: AnnotatedTable) -> AnnotatedTable:
-        assert self.num_train is not None
-        if self.num_train > len(table):
-            raise UserError(
-                f"data.num_train={self.num_train}: the training split has {len(table)} sequences."
-            )
-        order = np.random.default_rng([self.seed, 1]).permutation(len(table))
-        return table.select(np.sort(order[: self.num_train]))
+    def _fitted(
+        self, table: AnnotatedTable, max_len: int, where: str
+    ) -> tuple[AnnotatedTable, np.ndarray]:
+        """Nothing longer than `max_len`, and the protein that each row is of."""
+        lengths_N = np.array([len(sequence) for sequence in table.sequences])
+        num_long = int((lengths_N > max_len).sum())
+        if not num_long:
+            return table, np.arange(len(table))
+        how = f"{where}: {num_long} of {len(table)} sequences have more than {max_len} residues"
+        if self.over_long == "windows":
+            found, proteins_N = in_windows(table, max_len)
+            log.info("%s: read in windows, each residue scored once", how)
+            return found, proteins_N
+        lost = int((lengths_N - max_len).clip(0).sum())
+        log.warning("%s: cut, and %s residues are not read", how, f"{lost:,}")
+        return table.cut(max_len), np.arange(len(table))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lit_seqlm.data.input_rows import InputRow
-from lit_seqlm.data.property_source import Dropped
+from lit_seqlm.data.property_source import Dropped, kept_and_dropped
 from lit_seqlm.data.token_table import TokenTable
 from lit_seqlm.errors import UserError
 
@@ -73,6 +73,20 @@ class AnnotatedTable:
             [*self.dropped, *dropped],
         )
 
+    def without(self, reasons: dict[int, str]) -> "AnnotatedTable":
+        """Without the places given, each dropped for its reason."""
+        return self.select(*kept_and_dropped(np.arange(1, len(self) + 1), reasons))
+
+    def cut(self, length: int) -> "AnnotatedTable":
+        """Every sequence with its labels after so many residues."""
+        return AnnotatedTable(
+            self.names,
+            [sequence[:length] for sequence in self.sequences],
+            Picked(self.labels, range(len(self)), length),
+            {name: [part[:length] for part in parts] for name, parts in self.scopes.items()},
+            self.dropped,
+        )
+
 
 class Picked(Sequence[Any]):
     """Some entries of a sequence that makes them when they are asked for.
@@ -82,7 +96,10 @@ class Picked(Sequence[Any]):
     """
 
     def __init__(
-        self, of: Sequence[Any], places: Sequence[int] | np.ndarray, length: int | None = None
+        self,
+        of: Sequence[Any],
+        places: Sequence[int] | np.ndarray,
+        length: int | None = None,
     ):
         self.of, self.places, self.length = of, list(map(int, places)), length
 
@@ -93,7 +110,7 @@ class Picked(Sequence[Any]):
         entry = self.of[self.places[place]]
         if self.length is None or np.ndim(entry) == 0:
             return entry
-        return entry[: self.length] if np.ndim(entry) == 1 else entry[: self.length, : self.length]
+        return entry[(slice(self.length),) * np.ndim(entry)]
 
 
 class AnnotatedSource(Protocol):
@@ -139,10 +156,15 @@ def padded_sites(site: str, labels: Sequence[Any], rows: np.ndarray, width: int)
 
 @dataclass
 class TokenisedAnnotations:
-    """A split, ready for batches."""
+    """A split, ready for batches.
+
+    Attributes:
+        proteins_N: which protein each row is of: its own number, or the same for all windows of one.
+    """
 
     tokens: TokenTable
     table: AnnotatedTable
+    proteins_N: np.ndarray
 
     def __len__(self) -> int:
         return len(self.table)

@@ -8,12 +8,7 @@ HALVINGS = 20  # of the interval in which the least budget lies
 
 
 def budget_batches(
-    lengths_N: np.ndarray,
-    token_budget: int,
-    window: int,
-    rng: np.random.Generator,
-    multiple: int,
-    pair_budget: int | None = None,
+    lengths_N: np.ndarray, token_budget: int, window: int, rng: np.random.Generator, multiple: int
 ) -> list[np.ndarray]:
     """Rows of each batch of an epoch, every row once, in a random order.
 
@@ -25,34 +20,27 @@ def budget_batches(
         token_budget: padded tokens of a batch, at most.
         window: rows sorted together; more means less padding and less chance.
         multiple: a batch's width is rounded up to one of these.
-        pair_budget: padded pairs of tokens of a batch, at most; null: pairs cost nothing.
     """
     order = rng.permutation(len(lengths_N))
     batches: list[np.ndarray] = []
     for start in range(0, len(order), window):
         rows = order[start : start + window]
         rows = rows[np.argsort(lengths_N[rows], kind="stable")]
-        batches += cut_by_budget(rows, lengths_N[rows], token_budget, multiple, pair_budget)
+        batches += cut_by_budget(rows, lengths_N[rows], token_budget, multiple)
     return [batches[index] for index in rng.permutation(len(batches))]
 
 
 def cut_by_budget(
-    rows: np.ndarray,
-    lengths: np.ndarray,
-    token_budget: int,
-    multiple: int,
-    pair_budget: int | None = None,
+    rows: np.ndarray, lengths: np.ndarray, token_budget: int, multiple: int
 ) -> list[np.ndarray]:
-    """Consecutive rows, lengths rising, cut so that rows x padded width (squared: pairs) stays within the budget."""
+    """Consecutive rows, lengths rising, cut so that rows x padded width stays within the budget."""
     widths = -(-lengths // multiple) * multiple
-    most_N = token_budget // widths  # rows that a batch of this width may have
-    if pair_budget is not None:
-        most_N = np.minimum(most_N, pair_budget // widths**2)
     batches, start = [], 0
     while start < len(rows):
-        # Widths rise, so the rows that fit are the first ones.
-        most_here = most_N[start : start + max(1, int(most_N[start]))]
-        count = max(1, int((np.arange(1, len(most_here) + 1) <= most_here).sum()))
+        # Widths rise, so rows x width does: the first count beyond the budget is found by bisection.
+        most = token_budget // int(widths[start]) + 1
+        costs = widths[start : start + most] * np.arange(1, min(most, len(rows) - start) + 1)
+        count = max(1, int(np.searchsorted(costs, token_budget, side="right")))
         batches.append(rows[start : start + count])
         start += count
     return batches
