@@ -13,7 +13,11 @@ from lit_seqlm.head.prediction import Prediction
 from lit_seqlm.model.property import trunk_of
 
 SITES = ("residue", "pair", "chain")
-NAMED = {"residue": "residue_...", "pair": "contact_...", "chain": "sequence_..., linear or mlp"}
+USUAL = {
+    "residue": "residue_tape_torch",
+    "pair": "contact_tape_torch",
+    "chain": "sequence_tape2019",
+}
 
 
 class SiteModel(nn.Module):
@@ -55,7 +59,7 @@ class SiteModel(nn.Module):
         if theirs != site:
             raise UserError(
                 f"these labels are of {site}s, and {type(made).__name__} is a head for {theirs}s: "
-                f"say head={NAMED[site]}."
+                f"say head={USUAL[site]}."
             )
         if getattr(made, "has_sigma", False):
             raise UserError(
