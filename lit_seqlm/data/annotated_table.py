@@ -43,23 +43,14 @@ class AnnotatedTable:
     def __len__(self) -> int:
         return len(self.sequences)
 
-    def check(self, site: str, num_classes: int, where: str) -> None:
-        """Raise UserError for labels of another length than their sequence, and for classes that there are not."""
-        for place, (name, sequence) in enumerate(zip(self.names, self.sequences, strict=True)):
-            parts = (
-                {} if site == "chain" else {f"scope {k}": v[place] for k, v in self.scopes.items()}
-            )
-            if site == "residue":
-                parts["labels"] = self.labels[place]
-            for what, values in parts.items():
-                if len(values) != len(sequence):
-                    raise UserError(
-                        f"{where}, {name}: {len(values)} {what} for {len(sequence)} residues."
-                    )
-            if site != "pair":
-                values = np.atleast_1d(self.labels[place])
-                if len(values) and not OUTSIDE <= values.min() <= values.max() < num_classes:
-                    raise UserError(f"{where}, {name}: class {values.max()} of {num_classes}.")
+    def check(self, num_classes: int, where: str) -> None:
+        """Raise UserError where a residue or a chain has a class that there is not."""
+        for name, label in zip(self.names, self.labels, strict=True):
+            values = np.atleast_1d(label)
+            if len(values) and not OUTSIDE <= values.min() <= values.max() < num_classes:
+                raise UserError(
+                    f"{where}, {name}: class {values.max()}; there are 0 to {num_classes - 1}."
+                )
 
     def select(
         self, places: Sequence[int] | np.ndarray, dropped: Sequence[Dropped] = ()

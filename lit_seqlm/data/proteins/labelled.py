@@ -60,6 +60,7 @@ def labelled_table(
         labels.append(protein.label)
         for name, part in protein.scopes.items():
             table.scopes.setdefault(name, []).append(part)
+        assert all(len(parts) == len(labels) for parts in table.scopes.values())
     return table
 
 
