@@ -85,7 +85,7 @@ def _check_head(head: Mapping[str, Any] | None, where: str) -> None:
     """Raise UserError for a property head that the layout cannot say: it would be read as another one."""
     if not head:
         return
-    kind, pooling = str(head["_target_"]).rpartition(".")[2], head["pooling"]
+    kind, pooling = str(head["_target_"]).rpartition(".")[2], head.get("pooling")
     if kind != MolformerHead.__name__ or pooling != "mean":
         raise UserError(
             f"{where}: its head is {kind} with pooling={pooling}; MoLFormer's layout has MolformerHead with "

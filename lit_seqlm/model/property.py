@@ -42,10 +42,15 @@ class PropertyModel(nn.Module):
             kind: ``regression`` or ``classification``.
 
         Raises:
-            UserError: if the model has no trunk.
+            UserError: if the model has no trunk, or the head is for parts of sequences.
         """
         trunk = trunk_of(encoder)
         made = head(hidden_size=trunk.hidden_size, num_outputs=num_targets)
+        if not isinstance(made, Head):
+            raise UserError(
+                f"{type(made).__name__} predicts {made.site}s, and these targets are of whole sequences. Choose "
+                "head=molformer or head=sequence_tape_torch."
+            )
         scale = TargetScale if kind == "regression" else ProbabilityScale
         return cls(trunk, made, scale(num_targets, num_covariates))
 

@@ -59,6 +59,11 @@ class Probe(PropertyTask):
         folder: str,
     ):
         super().__init__(model, head, objective, targets, kind, covariates, folder)
+        if self.model.head.pools_by_learning:
+            raise UserError(
+                f"{type(self.model.head).__name__} learns how to pool, and a probe keeps pooled states: say "
+                "head=sequence_tape_torch or head=linear, or task=finetune."
+            )
         if not strengths or min(strengths) <= 0:
             raise UserError(f"task.strengths={list(strengths)}: give numbers above 0.")
         if epochs < 1 or batch_size < 1 or lr <= 0:
