@@ -11,7 +11,7 @@ from lit_seqlm.data.corpus import SPLITS
 from lit_seqlm.data.masked import MaskedData, SequenceSource
 from lit_seqlm.data.masked_loader import MaskedLoader
 from lit_seqlm.data.masking import Masking
-from lit_seqlm.data.packed_loader import PackedMasker, pack
+from lit_seqlm.data.packed_loader import PackedMasker, row_batches
 from lit_seqlm.data.property_loader import truncated
 from lit_seqlm.data.token_table import TokenTable
 from lit_seqlm.errors import UserError
@@ -95,9 +95,7 @@ class PackedData(MaskedData):
         return self._loader(split, batches, SPLITS.index(split))
 
     def _batches(self, split: str, order: np.ndarray, token_budget: int) -> list[Any]:
-        rows = pack(order, self.tables[split].lengths, self.row_len)
-        size = max(1, token_budget // self.row_len)
-        return [rows[start : start + size] for start in range(0, len(rows), size)]
+        return row_batches(order, self.tables[split].lengths, self.row_len, token_budget)
 
     def _fitted(self, table: TokenTable, split: str) -> TokenTable:
         if self.over_long == "skip":

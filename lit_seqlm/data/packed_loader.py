@@ -31,6 +31,15 @@ def pack(order: np.ndarray, lengths_N: np.ndarray, room: int) -> Rows:
     return [*rows, order[start:]] if len(order) else rows
 
 
+def row_batches(
+    order: np.ndarray, lengths_N: np.ndarray, room: int, token_budget: int
+) -> list[Rows]:
+    """Packed rows, as many to a batch as the budget takes, and at least one."""
+    rows = pack(order, lengths_N, room)
+    size = max(1, token_budget // room)
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
 @dataclass(frozen=True)
 class PackedMasker(Masker):
     """Makes a batch of some packed rows: a pure function of the rows, a seed and the batch's number.

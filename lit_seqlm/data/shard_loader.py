@@ -2,32 +2,36 @@
 
 # N = sequences of a window, B = blocks of a stream
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from lit_seqlm.data.batch import Batch
-from lit_seqlm.data.bucketing import even_cut
 from lit_seqlm.data.masked_loader import Masker
 from lit_seqlm.data.resumable import ResumableLoader
 from lit_seqlm.data.shards import ShardStream
 from lit_seqlm.data.token_table import TokenTable
 from lit_seqlm.errors import UserError
 
+# A window's sequences, the number of batches and a source of chance -> rows of each batch, no more than that number.
+Cut = Callable[[TokenTable, int, np.random.Generator], list[Any]]
+
 
 class ShardLoader(ResumableLoader):
     """One process's batches of one epoch, window by window of its stream.
 
-    A window is sorted by length and cut into `num_cut` batches, the same number for every window and
-    every process. So the length of an epoch is known before anything is read, all processes take as
-    many steps, and the place in an epoch is one number. Everything follows from (seed, epoch,
-    process): a loader that loads a place goes to the window's begin in the stream, and on from there.
+    A window is cut into `num_cut` batches, the same number for every window and every process. So the
+    length of an epoch is known before anything is read, all processes take as many steps, and the
+    place in an epoch is one number. Everything follows from (seed, epoch, process): a loader that
+    loads a place goes to the window's begin in the stream, and on from there.
 
     Args:
         stream: of this process.
         block: sequences of a block of the shards.
         num_windows, num_cut: windows of the epoch, and batches of each.
+        cut: a window into batches.
         masker: makes a batch of rows.
         seed: of the masks and of the order within a window; another for every process and epoch.
         world_size: processes that share the epoch; a place is worth nothing to another number of them.
@@ -39,6 +43,7 @@ class ShardLoader(ResumableLoader):
         block: int,
         num_windows: int,
         num_cut: int,
+        cut: Cut,
         masker: Masker,
         seed: int,
         world_size: int,
@@ -46,6 +51,7 @@ class ShardLoader(ResumableLoader):
         super().__init__()
         self.stream, self.block, self.masker, self.seed = stream, block, masker, seed
         self.num_windows, self.num_cut, self.world_size = num_windows, num_cut, world_size
+        self.cut = cut
 
     def __len__(self) -> int:
         return self.num_windows * self.num_cut
@@ -94,12 +100,10 @@ class ShardLoader(ResumableLoader):
         offset = sequence - (int(ends_B[block - 1]) if block else 0)
         self.stream.load_state_dict({**self.stream.identity, "block": block, "offset": offset})
 
-    def _cut(self, table: TokenTable, window: int) -> list[tuple[np.ndarray, bool]]:
+    def _cut(self, table: TokenTable, window: int) -> list[tuple[Any, bool]]:
         """Rows of each batch in a random order, and whether they only keep step: a short window has too few."""
-        lengths_N = table.lengths
-        rows_N = np.argsort(lengths_N, kind="stable")
-        found = even_cut(rows_N, lengths_N[rows_N], self.num_cut, self.masker.multiple)
+        rng = np.random.default_rng([self.seed, window])
+        found = self.cut(table, self.num_cut, rng)
         batches = [(rows, False) for rows in found]
         batches += [(found[0], True)] * (self.num_cut - len(found))
-        rng = np.random.default_rng([self.seed, window])
         return [batches[index] for index in rng.permutation(self.num_cut)]

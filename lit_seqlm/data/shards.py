@@ -1,4 +1,4 @@
-"""Reading a prepared corpus: each molecule once an epoch, over any number of readers, from any place on."""
+"""Reading a prepared corpus: each sequence once an epoch, over any number of readers, from any place on."""
 
 import hashlib
 import json
@@ -43,11 +43,28 @@ class ShardSource:
 
     @property
     def vocabulary(self) -> str:
-        """The file of the tokens, for `SmilesTokenizer`."""
+        """The file of the tokens, one a line."""
         return str(self.folder / VOCABULARY)
 
     @property
+    def kind(self) -> str:
+        """``molecule`` or ``protein``; what it counts is named after it."""
+        return self.manifest.get("kind", "molecule")
+
+    @property
+    def splits(self) -> list[str]:
+        return list(self.manifest["splits"])
+
+    def tokenizer_state(self) -> dict[str, Any]:
+        """What the ids in the shards mean, as tokenizers keep it."""
+        tokens = Path(self.vocabulary).read_text("utf-8").splitlines()
+        if self.kind == "molecule":
+            return {"vocabulary": tokens, "isomeric": self.isomeric}
+        return {"vocabulary": tokens, **self.manifest["tokenizer"]}
+
+    @property
     def isomeric(self) -> bool:
+        """Of molecules: whether their SMILES have stereo marks."""
         return self.manifest["canonical"]["isomeric"]
 
     def digest(self) -> str:
@@ -55,12 +72,21 @@ class ShardSource:
         files = json.dumps(self.manifest["files"], sort_keys=True)
         return hashlib.sha256(files.encode()).hexdigest()[:16]
 
-    def num_molecules(self, split: str) -> int:
-        return self._split(split)["molecules"]
+    def num_sequences(self, split: str) -> int:
+        return self._split(split)[f"{self.kind}s"]
 
     def num_tokens(self, split: str) -> int:
-        """With begin and end of each molecule."""
+        """With begin and end of each sequence."""
         return self._split(split)["tokens"]
+
+    def lengths(self, split: str) -> dict[int, int]:
+        """How many sequences have so many tokens, begin and end included."""
+        return {int(n): count for n, count in self._split(split)["lengths"].items()}
+
+    @property
+    def block(self) -> int:
+        """Sequences that are read at once."""
+        return self.manifest["block"]
 
     def open(self, split: str, seed: int, epoch: int, rank: int, world_size: int) -> "ShardStream":
         """One reader's part of an epoch.
@@ -72,7 +98,9 @@ class ShardSource:
         """
         if not 0 <= rank < world_size:
             raise UserError(f"reader {rank} of {world_size}: count from 0.")
-        blocks = _Blocks(self._split(split)["molecules"], self.manifest)
+        blocks = _Blocks(
+            self.num_sequences(split), self.block, self.manifest[f"shard_{self.kind}s"]
+        )
         order = blocks.order(seed, epoch) if split == "train" else np.arange(blocks.count)
         return ShardStream(
             self.folder / split,
@@ -94,17 +122,17 @@ class ShardSource:
 
     def _split(self, split: str) -> dict[str, Any]:
         if split not in self.manifest["splits"]:
-            raise UserError(f"{self.folder} has no {split!r}. It has train and valid.")
+            raise UserError(f"{self.folder} has no {split!r}. It has {' and '.join(self.splits)}.")
         return self.manifest["splits"][split]
 
 
 class _Blocks:
-    """Molecules lie in blocks of one size, blocks in files of one size; the last of each may be shorter."""
+    """Sequences lie in blocks of one size, blocks in files of one size; the last of each may be shorter."""
 
-    def __init__(self, num_molecules: int, manifest: dict[str, Any]):
-        self.num_molecules, self.size = num_molecules, manifest["block"]
-        self.count = -(-num_molecules // self.size)
-        self.per_file = max(1, manifest["shard_molecules"] // self.size)
+    def __init__(self, num_sequences: int, size: int, file_size: int):
+        self.num_sequences, self.size = num_sequences, size
+        self.count = -(-num_sequences // size)
+        self.per_file = max(1, file_size // size)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """Files in random order, and the blocks of each: what is read together lies together."""
@@ -116,17 +144,17 @@ class _Blocks:
         return np.concatenate([np.empty(0, np.int64), *parts])
 
     def num_in(self, blocks: np.ndarray) -> int:
-        """Molecules of some blocks."""
-        num_short = self.count * self.size - self.num_molecules
+        """Sequences of some blocks."""
+        num_short = self.count * self.size - self.num_sequences
         return len(blocks) * self.size - (num_short if self.count - 1 in blocks else 0)
 
 
 class ShardStream(Iterator[np.ndarray]):
-    """One reader's molecules of one epoch: uint16 ids of each, begin and end included.
+    """One reader's sequences of one epoch: uint16 ids of each, begin and end included.
 
-    A block is read at once and its molecules are shuffled by (seed, epoch, block), so memory is that
+    A block is read at once and its sequences are shuffled by (seed, epoch, block), so memory is that
     of one block, and the place in an epoch is two numbers. Readers get blocks in turn, so that their
-    numbers of molecules differ by less than two blocks.
+    numbers of sequences differ by less than two blocks.
 
     Args:
         folder: the litdata dataset of a split.
@@ -136,28 +164,28 @@ class ShardStream(Iterator[np.ndarray]):
 
     def __init__(self, folder: Path, order: np.ndarray, blocks: _Blocks, identity: dict[str, Any]):
         self.folder, self.order, self.identity = folder, order, identity
-        self.num_molecules = blocks.num_in(order)
-        self.block, self.offset = 0, 0  # the next molecule to hand out: block of `order`, and in it
-        self._molecules: list[np.ndarray] = []
+        self.num_sequences = blocks.num_in(order)
+        self.block, self.offset = 0, 0  # the next sequence to hand out: block of `order`, and in it
+        self._sequences: list[np.ndarray] = []
         self._shards: Any = None
 
     def __len__(self) -> int:
-        """Molecules of the whole epoch, those handed out included."""
-        return self.num_molecules
+        """Sequences of the whole epoch, those handed out included."""
+        return self.num_sequences
 
     def __next__(self) -> np.ndarray:
-        if not self._molecules:
+        if not self._sequences:
             if self.block >= len(self.order):
                 raise StopIteration
-            self._molecules = self._read(int(self.order[self.block]))
-        molecule = self._molecules[self.offset]
+            self._sequences = self._read(int(self.order[self.block]))
+        sequence = self._sequences[self.offset]
         self.offset += 1
-        if self.offset == len(self._molecules):
-            self.block, self.offset, self._molecules = self.block + 1, 0, []
-        return molecule
+        if self.offset == len(self._sequences):
+            self.block, self.offset, self._sequences = self.block + 1, 0, []
+        return sequence
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stands; a stream that loads it goes on with the very next molecule."""
+        """Where it stands; a stream that loads it goes on with the very next sequence."""
         return {**self.identity, "block": self.block, "offset": self.offset}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -168,17 +196,17 @@ class ShardStream(Iterator[np.ndarray]):
                     f"this place in the corpus belongs to {key}={state.get(key)}, the run has {key}={value}. "
                     "Continue with as many devices and loading processes, and the same seed."
                 )
-        self.block, self.offset, self._molecules = state["block"], state["offset"], []
+        self.block, self.offset, self._sequences = state["block"], state["offset"], []
 
     def _read(self, block: int) -> list[np.ndarray]:
         if self._shards is None:
             self._shards = _open_shards(self.folder)
         lengths_N, ids = self._shards[block]
-        molecules = np.split(ids, np.cumsum(lengths_N[:-1], dtype=np.int64))
+        sequences = np.split(ids, np.cumsum(lengths_N[:-1], dtype=np.int64))
         if self.identity["split"] != "train":
-            return molecules
+            return sequences
         rng = np.random.default_rng([self.identity["seed"], self.identity["epoch"], block])
-        return [molecules[row] for row in rng.permutation(len(molecules))]
+        return [sequences[row] for row in rng.permutation(len(sequences))]
 
 
 def cache_class() -> Any:

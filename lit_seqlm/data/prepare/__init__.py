@@ -1,1 +1,1 @@
-"""From files of SMILES to shards of tokens: canonical, each molecule once, shuffled, counted."""
+"""From files of molecules or proteins to shards of tokens: canonical, each once, shuffled, counted."""

@@ -1,74 +1,74 @@
 """The input as one long numbered list, and how long it is."""
 
-import gzip
+import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 
 import pooch
 
-from lit_seqlm.data.chemistry.rows import STDIN, read_rows
 from lit_seqlm.data.prepare.dropped import DropReport
+from lit_seqlm.data.prepare.kinds import Kind
 from lit_seqlm.errors import UserError
 
 CHUNK = 2_000  # rows handed to a process at once
-PIECE = 2**22  # bytes read at once
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A file's digest, and about how many rows it has.
-
-    The number is for the progress bar: a quoted field may hold more than one line.
-    """
+    """An input's digest, and about how many rows it has: for the progress bar; null where that is not known."""
 
     sha256: str
-    num_rows: int
+    num_rows: int | None
 
 
-def measure(path: str) -> Measured:
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of one file.
+
+    Attributes:
+        first: place of the first one in the whole input.
+        names, texts: of each row.
+    """
+
+    first: int
+    names: list[str]
+    texts: list[str]
+
+
+def measure(path: str, kind: Kind) -> Measured:
     """Read a file once or twice; that is cheap beside what follows.
 
     Raises:
         UserError: if it cannot be read.
     """
     try:
-        return Measured(pooch.file_hash(path), _count_rows(path))
+        return Measured(_digest(kind.files(path)), kind.num_rows(path))
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read ({error}).") from None
 
 
-def _count_rows(path: str) -> int:
-    if path.lower().endswith(".parquet"):
-        from pyarrow.parquet import read_metadata
-
-        return read_metadata(path).num_rows
-    opener = gzip.open if path.lower().endswith(".gz") else open
-    with opener(path, "rb") as file:
-        return sum(piece.count(b"\n") for piece in iter(partial(file.read, PIECE), b""))
+def _digest(files: Sequence[str]) -> str:
+    if len(files) == 1:
+        return pooch.file_hash(files[0])
+    lines = (f"{Path(file).name} {pooch.file_hash(file)}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def chunks(
-    paths: Sequence[str], column: str, report: DropReport
-) -> Iterator[tuple[int, list[str]]]:
-    """The place of the first row in the whole input, and some rows of one file."""
-    order = 0
+def chunks(paths: Sequence[str], kind: Kind, report: DropReport) -> Iterator[Chunk]:
+    """All rows of all files."""
+    first = 0
     for path in paths:
-        report.begin_file(order)
-        rows: list[str] = []
-        for row in read_rows(path, column, others=()):
-            rows.append(row.smiles)
-            if len(rows) == CHUNK:
-                yield order, rows
-                order, rows = order + CHUNK, []
-        if rows:
-            yield order, rows
-            order += len(rows)
-
-
-def check_inputs(paths: Sequence[str], column: str) -> None:
-    """Read the first row of each file, so that a wrong column is not found out after hours."""
-    for path in paths:
-        if path != STDIN:
-            next(read_rows(path, column, others=()), None)
+        report.begin_file(first)
+        names: list[str] = []
+        texts: list[str] = []
+        for row in kind.read(path):
+            names.append(row.name)
+            texts.append(row.text)
+            if len(texts) == CHUNK:
+                yield Chunk(first, names, texts)
+                first, names, texts = first + CHUNK, [], []
+        if texts:
+            yield Chunk(first, names, texts)
+            first += len(texts)

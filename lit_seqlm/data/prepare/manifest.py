@@ -6,21 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lit_seqlm.data.chemistry.canonical import version
-from lit_seqlm.data.prepare.options import Options
+from lit_seqlm.data.prepare.options import CorpusOptions
 from lit_seqlm.data.prepare.write import BLOCK
 from lit_seqlm.data.shards import FORMAT, MANIFEST
-from lit_seqlm.tokenizer.smiles_vocabulary import digest, is_official
 
 COUNTS = "token_counts.json"
 DROPPED = "dropped.csv.gz"
 
 
 def describe(
-    options: Options,
+    options: CorpusOptions,
     inputs: Mapping[str, str | None],
     num_rows: int,
     dropped: Counter[str],
+    changed: Counter[str],
     splits: Mapping[str, Mapping[str, Any]],
     vocabulary: list[str],
 ) -> dict[str, Any]:
@@ -28,25 +27,23 @@ def describe(
 
     Args:
         inputs: names and digests; a stream has none.
-        splits: for each its molecules, its tokens, and how many molecules have which length.
+        changed: how many rows were made to fit, and by what.
+        splits: for each its sequences, its tokens, and how many sequences have which length.
     """
+    kind = options.kind
     return {
         "format": FORMAT,
         "inputs": [{"name": name, "sha256": sha256} for name, sha256 in inputs.items()],
         "rows": num_rows,
         "splits": splits,
         "dropped": dict(sorted(dropped.items())),
-        "canonical": {"rdkit": version(), "isomeric": options.isomeric},
+        **({"changed": dict(sorted(changed.items()))} if changed else {}),
+        **kind.described(),
         "limits": {"min_len": options.min_len, "max_len": options.max_len},
-        "holdout": {"share": options.holdout, "at_most": options.max_holdout},
-        "vocabulary": {
-            "size": len(vocabulary),
-            "sha256": digest(vocabulary),
-            "official": is_official(vocabulary),
-            "min_count": options.min_count if options.vocabulary is None else None,
-        },
+        "holdout": options.hold_out.described(),
+        "vocabulary": kind.vocabulary_described(vocabulary),
         "block": BLOCK,
-        "shard_molecules": options.shard_molecules,
+        f"shard_{kind.nouns}": options.shard_size,
     }
 
 

@@ -1,11 +1,12 @@
-"""Molecules on disk, spread by their hash: equal ones lie in one partition, and its order is random.
+"""Sequences on disk, spread by their hash: equal ones lie in one partition, and its order is random.
 
-A molecule's hash is BLAKE2b of its canonical SMILES, 128 bits. The first 64 choose the partition and
+A sequence's hash is BLAKE2b of its canonical form, 128 bits. The first 64 choose the partition and
 the place in it, so that sorting each partition shuffles the whole corpus, the same for every order of
-the input. The other 64 choose between training and validation, so that no molecule ever changes sides.
+the input. The other 64 choose between training and what is held out, so that no sequence ever changes
+sides, unless clusters or a list say what is held out.
 """
 
-# N = molecules
+# N = sequences
 
 import hashlib
 import struct
@@ -15,17 +16,22 @@ from pathlib import Path
 import numpy as np
 
 NUM_PARTITIONS = 256
-KEY = np.dtype([("hash", "<u8"), ("side", "<u8"), ("order", "<u8"), ("size", "<u4")])
+KEY = np.dtype(
+    [("hash", "<u8"), ("side", "<u8"), ("group", "<u8"), ("order", "<u8"), ("size", "<u4")]
+)
 MEMORY = 2**26  # bytes kept before they are written
 
 
-def keys_of(smiles: Sequence[str], orders: Sequence[int]) -> np.ndarray:
-    """One `KEY` a molecule: hash, side, place in the input, bytes of the string."""
-    keys_N = np.empty(len(smiles), dtype=KEY)
-    for row, one in enumerate(smiles):
+def keys_of(texts: Sequence[str], orders: Sequence[int]) -> np.ndarray:
+    """One `KEY` a sequence: hash, side, group (of what is held out together), place in the input, bytes.
+
+    The group is the side until something else says what is held out.
+    """
+    keys_N = np.empty(len(texts), dtype=KEY)
+    for row, one in enumerate(texts):
         text = one.encode()
-        digest = hashlib.blake2b(text, digest_size=16).digest()
-        keys_N[row] = (*struct.unpack("<QQ", digest), orders[row], len(text))
+        hashed, side = struct.unpack("<QQ", hashlib.blake2b(text, digest_size=16).digest())
+        keys_N[row] = (hashed, side, side, orders[row], len(text))
     return keys_N
 
 
@@ -38,7 +44,8 @@ class PartitionWriter:
     """Appends to the partitions' files; opens one at a time, whatever their number.
 
     Args:
-        folder: for two files a partition, ``000.keys`` and ``000.smiles``.
+        folder: for the files of each partition, ``000.keys``, ``000.text`` and, for rows that have names,
+            ``000.names``.
     """
 
     def __init__(self, folder: Path):
@@ -47,15 +54,19 @@ class PartitionWriter:
         self._pending: dict[Path, bytearray] = {}
         self._size = 0
 
-    def add(self, keys_N: np.ndarray, smiles: Sequence[str]) -> None:
-        """Molecules in the order of the input."""
+    def add(
+        self, keys_N: np.ndarray, texts: Sequence[str], names: Sequence[str] | None = None
+    ) -> None:
+        """Sequences in the order of the input."""
         partitions_N = partition_of(keys_N)
         order_N = np.argsort(partitions_N, kind="stable")
         begins = np.flatnonzero(np.diff(partitions_N[order_N], prepend=-1))
         for rows in np.split(order_N, begins[1:]) if len(begins) else []:
-            keys, text = place(self.folder, int(partitions_N[rows[0]]))
+            keys, text, called = place(self.folder, int(partitions_N[rows[0]]))
             self._append(keys, keys_N[rows].tobytes())
-            self._append(text, "".join([smiles[row] for row in rows]).encode())
+            self._append(text, "".join([texts[row] for row in rows]).encode())
+            if names is not None:
+                self._append(called, "".join([f"{names[row]}\n" for row in rows]).encode())
         if self._size > MEMORY:
             self.flush()
 
@@ -70,14 +81,15 @@ class PartitionWriter:
         self._size += len(content)
 
 
-def place(folder: Path, partition: int) -> tuple[Path, Path]:
-    """Its keys and its strings."""
-    return folder / f"{partition:03d}.keys", folder / f"{partition:03d}.smiles"
+def place(folder: Path, partition: int) -> tuple[Path, Path, Path]:
+    """Its keys, its strings and its names."""
+    keys, text, names = (folder / f"{partition:03d}.{what}" for what in ("keys", "text", "names"))
+    return keys, text, names
 
 
 def read_partition(folder: Path, partition: int) -> tuple[np.ndarray, list[str]]:
     """Keys and strings of one partition, in the order in which they were written."""
-    keys, text = place(folder, partition)
+    keys, text, _ = place(folder, partition)
     if not keys.exists():
         return np.empty(0, dtype=KEY), []
     keys_N = np.fromfile(keys, dtype=KEY)
@@ -88,11 +100,15 @@ def read_partition(folder: Path, partition: int) -> tuple[np.ndarray, list[str]]
     ]
 
 
-def write_partition(
-    folder: Path, partition: int, keys_N: np.ndarray, smiles: Sequence[str]
-) -> None:
+def read_names(folder: Path, partition: int) -> list[str]:
+    """Names of one partition, in the same order; none where rows have no names."""
+    _, _, names = place(folder, partition)
+    return names.read_bytes().decode().split("\n")[:-1] if names.exists() else []
+
+
+def write_partition(folder: Path, partition: int, keys_N: np.ndarray, texts: Sequence[str]) -> None:
     if not len(keys_N):
         return
-    keys, text = place(folder, partition)
+    keys, text, _ = place(folder, partition)
     keys_N.tofile(keys)
-    text.write_text("".join(smiles), encoding="ascii")
+    text.write_text("".join(texts), encoding="ascii")

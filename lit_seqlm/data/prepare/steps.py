@@ -1,6 +1,6 @@
 """The three steps of the preparation that run in many processes: examine, select, encode."""
 
-# N = molecules of a partition
+# N = sequences of a partition
 
 from collections import Counter
 from dataclasses import dataclass
@@ -8,95 +8,91 @@ from pathlib import Path
 
 import numpy as np
 
-from lit_seqlm.data.chemistry.canonical import canonicalize
-from lit_seqlm.data.prepare.options import Options
-from lit_seqlm.data.prepare.partitions import keys_of, read_partition, write_partition
-from lit_seqlm.tokenizer.smiles import SmilesTokenizer
-
-Drop = tuple[int, str]  # place in the input, reason
+from lit_seqlm.data.prepare.dropped import Drop
+from lit_seqlm.data.prepare.holdout import HoldOut
+from lit_seqlm.data.prepare.inputs import Chunk
+from lit_seqlm.data.prepare.kinds import Kind
+from lit_seqlm.data.prepare.partitions import keys_of, read_names, read_partition, write_partition
 
 
 @dataclass
 class Examined:
-    """Molecules of one stretch of the input, and what is none.
+    """Sequences of one stretch of the input, and what is none.
 
     Attributes:
-        keys: of the molecules, `partitions.KEY`.
-        smiles: canonical.
+        keys: of the sequences, `partitions.KEY`.
+        texts, names: of them, canonical; rows of some kinds have no names.
         drops: the others.
-        num_rows: of both.
+        changes: what was done to how many of them.
+        listed: what of a list of held-out names occurred.
+        num_rows: of all.
     """
 
     keys: np.ndarray
-    smiles: list[str]
+    texts: list[str]
+    names: list[str] | None
     drops: list[Drop]
+    changes: Counter[str]
+    listed: set[str]
     num_rows: int
 
 
-def examine(first: int, written: list[str], options: Options) -> Examined:
-    """Canonical SMILES of some rows; drops what is empty, invalid, lossy, too short or too long.
-
-    Args:
-        first: place of the first row in the whole input.
-    """
-    tokenizer = _tokenizer(None, options.isomeric)
-    smiles, orders, drops = [], [], []
-    for order, one in enumerate(written, start=first):
-        found = canonicalize(one, options.isomeric)
-        if found.smiles is None:
-            drops.append((order, found.reason))
-            continue
-        tokens = tokenizer.split(found.smiles)
-        if "".join(tokens) != found.smiles:
-            drops.append((order, tokenizer.problems([found.smiles])[0] or "lossy"))
-        elif len(tokens) < options.min_len:
-            drops.append((order, f"too_short: {len(tokens)} tokens"))
-        elif len(tokens) > options.max_len:
-            drops.append((order, f"too_long: {len(tokens)} tokens"))
+def examine(chunk: Chunk, kind: Kind, hold_out: HoldOut) -> Examined:
+    """The canonical form of some rows, and what is dropped of them."""
+    texts, names, orders, drops = [], [], [], []
+    changes: Counter[str] = Counter()
+    rows = zip(chunk.names, kind.examine(chunk.texts), strict=True)
+    for order, (name, found) in enumerate(rows, start=chunk.first):
+        changes.update(found.changes)
+        if found.text is None:
+            drops.append(Drop(order, found.reason, name))
         else:
-            smiles.append(found.smiles)
+            texts.append(found.text)
+            names.append(name)
             orders.append(order)
-    return Examined(keys_of(smiles, orders), smiles, drops, len(written))
+    keys_N = keys_of(texts, orders)
+    keys_N["group"] = hold_out.groups(names, keys_N["side"])
+    listed = hold_out.listed(chunk.names)
+    called = names if kind.has_names else None
+    return Examined(keys_N, texts, called, drops, changes, listed, len(chunk.texts))
 
 
 @dataclass
 class Selected:
-    """What is left of a partition without its repeated molecules.
+    """What is left of a partition without its repeated sequences.
 
     Attributes:
-        num_kept: molecules.
-        repeated: places in the input, int64, of what stood there before.
-        sides: of the molecules below the held-out share.
-        counts: of their tokens.
+        num_kept: sequences.
+        repeated: the others, in the order of the input.
+        candidates: groups among which an edge of what is held out has to be found.
+        counts: of the tokens that are kept.
     """
 
     num_kept: int
-    repeated: np.ndarray
-    sides: np.ndarray
+    repeated: list[Drop]
+    candidates: np.ndarray
     counts: Counter[str]
 
 
-def select(partition: int, folder: Path, target: Path, options: Options) -> Selected:
-    """Keep the first of equal molecules, put them in the order of their hashes."""
-    keys_N, smiles = read_partition(folder, partition)
-    order_N = np.lexsort((keys_N["order"], keys_N["side"], keys_N["hash"]))
+def select(partition: int, folder: Path, target: Path, kind: Kind, hold_out: HoldOut) -> Selected:
+    """Keep the first of equal sequences, put them in the order of their hashes.
+
+    Where equal ones are of several groups, the one that is held out is kept, so that it is not trained on.
+    """
+    keys_N, texts = read_partition(folder, partition)
+    names = read_names(folder, partition)
+    order_N = np.lexsort((keys_N["order"], keys_N["group"], keys_N["side"], keys_N["hash"]))
     keys_N = keys_N[order_N]
     is_new_N = np.ones(len(keys_N), dtype=bool)
     same = (keys_N["hash"][1:] == keys_N["hash"][:-1]) & (keys_N["side"][1:] == keys_N["side"][:-1])
     is_new_N[1:] = ~same
-    kept = [smiles[row] for row in order_N[is_new_N].tolist()]
-    repeated = np.sort(keys_N["order"][~is_new_N]).astype(np.int64)
+    kept = [texts[row] for row in order_N[is_new_N].tolist()]
+    places = zip(keys_N["order"][~is_new_N].tolist(), order_N[~is_new_N].tolist(), strict=True)
+    repeated = [Drop(order, "repeated", names[row] if names else "") for order, row in places]
     keys_N = keys_N[is_new_N]
     write_partition(target, partition, keys_N, kept)
-    sides = keys_N["side"]
-    held_out = sides[sides < np.uint64(share_limit(options.holdout))]
-    counts = _tokenizer(None, options.isomeric).count(kept)
-    return Selected(len(kept), repeated, held_out, counts)
-
-
-def share_limit(share: float) -> int:
-    """The number below which so large a share of all 64-bit numbers lies."""
-    return int(share * 2**64)
+    candidates = hold_out.candidates(keys_N["group"])
+    return Selected(len(kept), sorted(repeated), candidates, kind.count(kept))
 
 
 @dataclass
@@ -104,40 +100,36 @@ class Encoded:
     """What a partition gives to each split.
 
     Attributes:
-        lengths: for each, how many molecules have so many tokens, begin and end included.
-        drops: molecules with tokens outside the vocabulary.
+        lengths: for each, how many sequences have so many tokens, begin and end included.
+        drops: sequences with tokens outside the vocabulary.
     """
 
     lengths: dict[str, Counter[int]]
     drops: list[Drop]
 
 
-def encode(
-    partition: int, folder: Path, vocabulary: Path, side_limit: int, isomeric: bool
-) -> Encoded:
+def encode(partition: int, folder: Path, vocabulary: Path, edges: list[int], kind: Kind) -> Encoded:
     """Token ids of a partition, for each split one file of ids and one of lengths, both uint16.
 
     Args:
-        side_limit: molecules whose side lies below it are held out.
+        edges: of the groups of each split that is held out, one after the other from zero.
     """
-    tokenizer = _tokenizer(str(vocabulary), isomeric)
-    keys_N, smiles = read_partition(folder, partition)
-    problems = tokenizer.problems(smiles)
+    tokenizer = kind.tokenizer(str(vocabulary))
+    keys_N, texts = read_partition(folder, partition)
+    problems = kind.problems(tokenizer, texts)
     drops = sorted(
-        (int(keys_N["order"][row]), reason) for row, reason in enumerate(problems) if reason
+        Drop(int(keys_N["order"][row]), reason) for row, reason in enumerate(problems) if reason
     )
     is_good_N = np.array([reason is None for reason in problems], dtype=bool)
-    is_held_N = keys_N["side"] < np.uint64(side_limit)
+    split_N = np.searchsorted(np.array(edges, np.uint64), keys_N["group"], side="right")
     result = Encoded({}, drops)
-    for split, is_there_N in (("train", is_good_N & ~is_held_N), ("valid", is_good_N & is_held_N)):
-        table = tokenizer.encode([smiles[row] for row in np.flatnonzero(is_there_N).tolist()])
+    for number, split in enumerate(kind.splits):
+        # Training is first, and has what is above all edges.
+        is_there_N = is_good_N & (split_N == (number - 1) % len(kind.splits))
+        table = tokenizer.encode([texts[row] for row in np.flatnonzero(is_there_N).tolist()])
         lengths_N = table.lengths.astype(np.uint16)
         result.lengths[split] = Counter(lengths_N.tolist())
         if len(table):
             table.ids.tofile(folder / f"{partition:03d}.{split}.ids")
             lengths_N.tofile(folder / f"{partition:03d}.{split}.lengths")
     return result
-
-
-def _tokenizer(vocabulary: str | None, isomeric: bool) -> SmilesTokenizer:
-    return SmilesTokenizer(vocabulary, unknown="error", isomeric=isomeric, min_count=1)

@@ -1,6 +1,6 @@
-"""Blocks of molecules as a litdata dataset, whose bytes depend on nothing but the molecules."""
+"""Blocks of sequences as a litdata dataset, whose bytes depend on nothing but the sequences."""
 
-# N = molecules, L = tokens of all of them
+# N = sequences, L = tokens of all of them
 
 import json
 from collections.abc import Callable, Iterator
@@ -11,35 +11,35 @@ import numpy as np
 from lit_seqlm.data.prepare.partitions import NUM_PARTITIONS
 from lit_seqlm.data.shards import cache_class
 
-BLOCK = 256  # molecules of one item: some ten kilobytes, read at once
+BLOCK = 256  # sequences of one item: some ten kilobytes of molecules, read at once
 INDEX = "index.json"
 
 
 def write_split(
-    split: str, source: Path, target: Path, shard_molecules: int, done: Callable[[int], None]
+    split: str, source: Path, target: Path, shard_size: int, done: Callable[[int], None]
 ) -> int:
-    """Write one split, in the order of the hashes, and say how many molecules it has.
+    """Write one split, in the order of the hashes, and say how many sequences it has.
 
-    An item is a block of `BLOCK` molecules, the last one shorter: their lengths and their ids, both
-    uint16. A file holds `shard_molecules` of them, rounded down to whole blocks. Nothing is written
-    for a split without molecules.
+    An item is a block of `BLOCK` sequences, the last one shorter: their lengths and their ids, both
+    uint16. A file holds `shard_size` of them, rounded down to whole blocks. Nothing is written
+    for a split without sequences.
 
     Args:
         source: the partitions' ids and lengths.
-        done: is told how many molecules more were written.
+        done: is told how many sequences more were written.
     """
     if not any(_path(source, part, split, "ids").exists() for part in range(NUM_PARTITIONS)):
         return 0
-    shards = cache_class()(str(target), chunk_size=max(1, shard_molecules // BLOCK))
-    num_molecules = 0
+    shards = cache_class()(str(target), chunk_size=max(1, shard_size // BLOCK))
+    num_sequences = 0
     for index, (lengths_N, ids_L) in enumerate(_blocks(split, source)):
         shards[index] = [lengths_N, ids_L]
-        num_molecules += len(lengths_N)
+        num_sequences += len(lengths_N)
         done(len(lengths_N))
     shards.done()
     shards.merge()
     _without_time(target / INDEX)
-    return num_molecules
+    return num_sequences
 
 
 def _blocks(split: str, source: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
