@@ -89,9 +89,9 @@ class SecondaryStructure:
         self.fetch()
         where, tested = f"data={self.name}, {split}", {}
         if self.drop_test_overlaps and split not in self.tests:
-            tested = {chain.sequence: test for test in self.tests for chain in self._chains(test)}
+            tested = {chain.sequence: test for test in self.tests for chain in self.chains_of(test)}
         number_of, chains = numbers_of(self.num_classes), []
-        for chain in self._chains(split):
+        for chain in self.chains_of(split):
             numbers_L = classes_of(chain.label, number_of, f"{where}, {chain.name}")
             scopes = {"all": np.ones(len(numbers_L), bool), **chain.scopes}
             chains.append(replace(chain, label=numbers_L, scopes=scopes))
@@ -103,7 +103,7 @@ class SecondaryStructure:
 
         return protein_rows(path, column, tokenizer)
 
-    def _chains(self, split: str) -> list[Labelled]:
+    def chains_of(self, split: str) -> list[Labelled]:
         """Chains of a split, read once; the label is a string of letters."""
         if split not in self._read:
             if split in HHBLITS:

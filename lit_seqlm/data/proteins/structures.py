@@ -19,6 +19,7 @@ from lit_seqlm.data.proteins.split_lists import read_split_list
 from lit_seqlm.errors import UserError
 
 ATOMS = ("cb", "ca")
+TABLE, COORDINATES = "chains.tsv.gz", "coords_decangstrom_int16.npz"
 PER_ANGSTROM = 10  # the file's coordinates are whole tenths of an Angstrom
 
 
@@ -49,8 +50,9 @@ class PdbChains:
 
     Args:
         name: of the data that read them, for messages.
-        split: ``pdb_chains_cluster``: whole clusters of 30 % identity and whole entries are held out; or any other list
-            of names like ``1A32-A``.
+        split: a list of names like ``1A32-A``. Those of `experiments/pdb_splits.py` hold out whole entries:
+            ``pdb_chains_cluster`` whole clusters of 30 % identity, ``pdb_chains_clear`` also what is related to CB513
+            or TS115; ``pdb_chains_entry`` is drawn by chance.
     """
 
     def __init__(self, name: str, data_dir: str, split: str):
@@ -65,17 +67,19 @@ class PdbChains:
     def of(self, split: str) -> Iterator[PdbChain]:
         """Chains of a split, in the order of the file."""
         held_out = read_split_list(self.split)
-        for chain in self._read():
+        held_out.check_source(f"data={self.name}: {TABLE}", self.files.hashes[TABLE])
+        for chain in self.read():
             if held_out.split_of(chain.name) == split:
                 yield chain
-        held_out.check_used(f"data={self.name}: chains.tsv.gz")
+        held_out.check_used(f"data={self.name}: {TABLE}")
 
-    def _read(self) -> Iterator[PdbChain]:
+    def read(self) -> Iterator[PdbChain]:
+        """All of them."""
         self.files.fetch()
-        with np.load(self.files["coords_decangstrom_int16.npz"]) as arrays:
+        with np.load(self.files[COORDINATES]) as arrays:
             lengths, ca, cb = arrays["length"], arrays["ca"], arrays["cb"]
         ends = np.cumsum(lengths, dtype=np.int64)
-        with gzip.open(self.files["chains.tsv.gz"], "rt", encoding="utf-8") as file:
+        with gzip.open(self.files[TABLE], "rt", encoding="utf-8") as file:
             rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             for number, (row, length, end) in enumerate(zip(rows, lengths, ends, strict=True)):
                 inside = slice(end - length, end)
