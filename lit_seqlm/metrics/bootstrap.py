@@ -77,14 +77,32 @@ def sampled_means(
     present = lengths > 0
     length_D = lengths[present]
     sum_D = np.bincount(document_of_N, weights=values_N)[present]
-    num_documents = len(length_D)
-    if num_documents < 2 or not np.isfinite(mean):
+    if not np.isfinite(mean):
         return np.full(num_samples, np.nan), mean
+    return sampled_ratios(sum_D, length_D, num_samples, seed), mean
+
+
+def sampled_ratios(
+    sum_D: np.ndarray, length_D: np.ndarray, num_samples: int, seed: int
+) -> np.ndarray:
+    """Sum over length of each sample of D documents; NaN with fewer than two. No length may be 0."""
+    num_documents = len(length_D)
+    if num_documents < 2:
+        return np.full(num_samples, np.nan)
     generator = np.random.default_rng(seed)
     batch = max(1, BATCH_ELEMENTS // num_documents)
-    means = []
+    ratios = []
     for start in range(0, num_samples, batch):
         shape = (min(batch, num_samples - start), num_documents)
         drawn_RD = generator.integers(num_documents, size=shape)
-        means.append(sum_D[drawn_RD].sum(1) / length_D[drawn_RD].sum(1))
-    return np.concatenate(means), mean
+        ratios.append(sum_D[drawn_RD].sum(1) / length_D[drawn_RD].sum(1))
+    return np.concatenate(ratios)
+
+
+def ratio_interval(
+    sum_D: np.ndarray, length_D: np.ndarray, num_samples: int, seed: int
+) -> Interval:
+    """Of a share that is pooled over documents, such as right residues over residues of proteins."""
+    ratios = sampled_ratios(sum_D, length_D, num_samples, seed)
+    low, high = np.percentile(ratios, TAILS)
+    return Interval(float(low), float(high), float(sum_D.sum() / length_D.sum()))

@@ -60,8 +60,8 @@ class LabelMetric(Metric):
 
     def by_row(self, *states: Any) -> list[np.ndarray]:
         """Some of the collected states, each row once, by row number."""
-        first_N = np.unique(_joined(self.rows), return_index=True)[1]
-        return [_joined(state)[first_N] for state in states]
+        first_N = np.unique(joined(self.rows), return_index=True)[1]
+        return [joined(state)[first_N] for state in states]
 
     def compute(self) -> dict[str, float]:
         """Numbers by name; empty where nothing has been scored.
@@ -93,7 +93,7 @@ def mean_of(values: dict[str, float], measure: str, names: list[str]) -> dict[st
     return {measure: float(np.mean(found))} if found else {}
 
 
-def _joined(state: Any) -> np.ndarray:
+def joined(state: Any) -> np.ndarray:
     """A state's batches as one array; after synchronisation it is one tensor already."""
     tensor = state if isinstance(state, Tensor) else torch.cat(state)
     return tensor.cpu().numpy()
