@@ -11,7 +11,7 @@ class MeanLoss(Metric):
     """Sum and count of an objective's losses: each label that is present counts once."""
 
     full_state_update = False
-    monitored = ("loss",)  # what may pick the best weights: lower is better
+    monitored: tuple[str, ...] = ("loss",)  # what may pick the best weights: lower is better
     total: Tensor
     count: Tensor
 
