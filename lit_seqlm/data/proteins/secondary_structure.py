@@ -96,7 +96,7 @@ class SecondaryStructure:
             scopes = {"all": np.ones(len(numbers_L), bool), **chain.scopes}
             chains.append(replace(chain, label=numbers_L, scopes=scopes))
         table = labelled_table(chains, tokenizer, where, tested)
-        return table if split != "train" or self.train_on == "all" else _resolved_only(table)
+        return table if split != "train" or self.train_on == "all" else resolved_only(table)
 
     def rows(self, path: str, column: str | None, tokenizer: Any) -> Iterator[InputRow]:
         from lit_seqlm.data.proteins.rows import protein_rows
@@ -128,7 +128,8 @@ def _check(classes: int, pdb_split: str | None, train_on: str) -> None:
         )
 
 
-def _resolved_only(table: AnnotatedTable) -> AnnotatedTable:
+def resolved_only(table: AnnotatedTable) -> AnnotatedTable:
+    """Its labels without those of residues that have no coordinates."""
     table.labels = [
         np.where(part, label, UNSCORED).astype(np.int8)
         for label, part in zip(table.labels, table.scopes["resolved"], strict=True)
