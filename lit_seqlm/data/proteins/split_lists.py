@@ -52,6 +52,23 @@ class SplitList:
         lines = sorted(f"{split} {key}" for key, split in self.split_of_hash.items())
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
+    def check_source(self, corpus: str, sha256: str) -> None:
+        """Refuse a list that says it was made for another file, which may have relatives of what is held out.
+
+        Args:
+            sha256: of the corpus' file.
+
+        Raises:
+            UserError: the list names another one. A list that names none is not refused.
+        """
+        said = self.made.get("sha256", sha256)
+        if said != sha256:
+            raise UserError(
+                f"{corpus} is not the file that its split was made for ({self.made.get('corpus', 'another')}, SHA-256 "
+                f"{said[:12]}; this one has {sha256[:12]}): what the list holds out may have relatives in it that are "
+                "trained on. Make a list with python experiments/split_proteins.py."
+            )
+
     def check_used(self, corpus: str) -> None:
         """After all accessions were asked for: refuse a list that was made for another corpus.
 
@@ -70,6 +87,12 @@ def write_split_list(path: Path, made: Mapping[str, str], held_out: Mapping[str,
     """Write a list; `held_out` says the split of each accession that is not trained on."""
     heading = [f"# {key}: {value}" for key, value in made.items()]
     lines = sorted(f"{split} {accession_hash(name)}" for name, split in held_out.items())
+    hashes = {line.split()[1] for line in lines}
+    if len(hashes) < len(lines):
+        raise UserError(
+            f"{path}: of the {len(lines):,} accessions held out {len(lines) - len(hashes):,} have the hash of another. "
+            "Draw with another --seed."
+        )
     path.write_text("\n".join([*heading, *lines]) + "\n", encoding="utf-8")
 
 
