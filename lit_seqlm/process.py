@@ -79,5 +79,6 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (".*does not have many workers.*", ".*isinstance\\(treespec, LeafSpec\\).*", ".*litlogger.*",
                     ".*Checkpoint directory.*", ".*sync_dist=True.*",
-                    ".*FSDP2-wrapped module.*view tensor.*", ".*logging interval.*", ".*in eval mode at the start.*"):  # fmt: skip
+                    ".*FSDP2-wrapped module.*view tensor.*", ".*logging interval.*",
+                    ".*in eval mode at the start.*"):  # fmt: skip
         warnings.filterwarnings("ignore", message)
