@@ -122,10 +122,9 @@ class AnnotatedData(lightning.LightningDataModule):
             return
         splits = ("train", "valid", *self.tests)
         self.tables = {split: self._tokenised(split) for split in splits}
-        log.info(
-            "%s: %s, classes of %ss: %d", self.source.name,
-            ", ".join(f"{split} {len(table):,}" for split, table in self.tables.items()), self.site, len(self.classes),
-        )  # fmt: skip
+        counts = [f"{split} {table.num_proteins:,}" for split, table in self.tables.items()]
+        told = self.source.name, ", ".join(counts), self.site, len(self.classes)
+        log.info("%s: %s, classes of %ss: %d", *told)
 
     def train_dataloader(self) -> AnnotatedLoader:
         epoch = self.trainer.current_epoch if self.trainer else 0

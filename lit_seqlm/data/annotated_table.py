@@ -159,3 +159,7 @@ class TokenisedAnnotations:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def num_proteins(self) -> int:
+        return len(np.unique(self.proteins_N))
