@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from rich.console import Console as RichConsole
+from rich.progress import track
 
 WIDE = 160  # columns of a file or a pipe, where nothing needs to be narrow
 
@@ -24,3 +25,10 @@ class Console(logging.StreamHandler[Any]):
 def for_tables() -> RichConsole:
     """As wide as the terminal, or wide."""
     return RichConsole(width=None if sys.stdout.isatty() else WIDE)
+
+
+def shown(items: Any, label: str) -> Any:
+    """The same items, under a progress bar where there is a terminal to draw it on."""
+    console = RichConsole(stderr=True)
+    silent = not console.is_terminal
+    return track(items, label, len(items), console=console, transient=True, disable=silent)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
+
+from lit_seqlm.console import shown
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +60,7 @@ def token_states(
     states = TokenStates(
         torch.zeros(len(tokens.ids), trunk.hidden_size, dtype=dtype), tokens.offsets
     )
-    loader, console = datamodule.exact_dataloader(split), Console(stderr=True)
-    silent = not console.is_terminal
-    for batch in track(
-        loader, f"states of {split}", len(loader), console=console, transient=True, disable=silent
-    ):
+    for batch in shown(datamodule.exact_dataloader(split), f"states of {split}"):
         valid_BT = None if batch.valid_BT is None else batch.valid_BT.to(device)
         states.put(batch.rows_B, trunk(batch.tokens_BT.to(device), valid_BT))
     held = states.states_ND.numel() * states.states_ND.element_size() / 2**20
