@@ -14,7 +14,10 @@ class PairConvolution(nn.Conv2d):
         super().__init__(num_inputs, num_outputs, kernel_size, padding=kernel_size // 2, bias=bias)
 
     def forward(self, map_BTTC: Tensor) -> Tensor:
-        return super().forward(map_BTTC.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        map_BCTT = map_BTTC.permute(0, 3, 1, 2)
+        if map_BCTT.device.type == "cpu":
+            map_BCTT = map_BCTT.contiguous()  # the backward pass of channels-last is slower there
+        return super().forward(map_BCTT).permute(0, 2, 3, 1)
 
 
 class NormedConvolution(nn.Module):
