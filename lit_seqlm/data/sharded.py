@@ -130,13 +130,13 @@ class ShardedSequences(MaskedSequences):
     def _take_vocabulary(self) -> None:
         """Ids are in the shards already: the tokenizer has to mean the same by them."""
         name, theirs = self.source.name, self.source.tokenizer_state()
-        if not len(self.tokenizer):
-            self.tokenizer.load_state_dict(theirs)
-        ours = self.tokenizer.state_dict()
-        if ours.keys() != theirs.keys():
+        if self.tokenizer.state_dict().keys() != theirs.keys():
             raise UserError(
                 f"data={name}: the corpus is of {self.source.kind}s. Say data={self.source.kind}_shards."
             )
+        if not len(self.tokenizer):
+            self.tokenizer.load_state_dict(theirs)
+        ours = self.tokenizer.state_dict()
         for key in theirs.keys() - {"vocabulary"}:
             if ours[key] != theirs[key]:
                 raise UserError(

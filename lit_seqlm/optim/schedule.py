@@ -84,6 +84,20 @@ def warmup_cosine(
     return LambdaLR(optimizer, scale)
 
 
+def warmup_linear(
+    optimizer: Optimizer, warmup_steps: int, total_steps: int, floor: float
+) -> LambdaLR:
+    """Linear rise over `warmup_steps`, then a line down to `floor` times the rate at `total_steps`, and level."""
+
+    def scale(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        left = (total_steps - step) / max(1, total_steps - warmup_steps)
+        return floor + (1 - floor) * max(0.0, left)
+
+    return LambdaLR(optimizer, scale)
+
+
 def warmup_share_cosine(
     optimizer: Optimizer, warmup_share: float, total_steps: int, floor: float
 ) -> LambdaLR:

@@ -2,11 +2,12 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
 from lit_seqlm.optim.ntasgd import NTASGD, nonmonotone
-from lit_seqlm.optim.schedule import constant_then_decay, warmup_cosine
+from lit_seqlm.optim.schedule import constant_then_decay, warmup_cosine, warmup_linear
 
 
 def options(**given: object) -> dict:
@@ -132,3 +133,18 @@ def test_warmup_cosine_ends() -> None:
     assert max(rates) == 1.0
     assert rates[-1] == pytest.approx(0.1)
     assert rates[4:] == sorted(rates[4:], reverse=True)
+
+
+def test_warmup_linear_is_megatrons_line() -> None:
+    """Up to the rate, down to a tenth of it where the decay ends, and level from there on."""
+    rate, lowest, warmup, end = 1e-4, 1e-5, 99, 9900
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)
+    schedule = warmup_linear(optimizer, warmup_steps=warmup, total_steps=end, floor=lowest / rate)
+    rates = []
+    for _ in range(10_000):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    corners = np.interp(np.arange(10_000), [-1, warmup - 1, end], [0, rate, lowest])
+    corners[warmup:end] = np.interp(np.arange(warmup, end), [warmup, end], [rate, lowest])
+    assert rates == pytest.approx(corners.tolist(), rel=1e-9)

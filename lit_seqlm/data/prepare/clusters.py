@@ -84,8 +84,8 @@ def _pairs(path: str) -> Iterator[tuple[str, str]]:
                 cluster, _, member = line.rstrip("\r\n").partition("\t")
                 if not cluster or not member or "\t" in member:
                     raise UserError(
-                        f"--clusters {path}, line {number}: {line[:60]!r} is not a cluster's name, a tab and one "
-                        "member, as mmseqs writes *_cluster.tsv."
+                        f"--clusters {path}, line {number}: {line.rstrip()[:60]!r} is not a cluster's name, a tab and "
+                        "one member, as mmseqs writes *_cluster.tsv."
                     )
                 yield cluster, member
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:

@@ -2,6 +2,7 @@
 
 # N = sequences
 
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -130,8 +131,11 @@ class ByCluster(ByHash):
             raise UserError(f"--clusters {self.path}: there is no such file.")
 
     def begin(self, folder: Path) -> "ByCluster":
-        write_clusters(self.path, folder)
-        return replace(self, folder=str(folder))
+        table = folder / secrets.token_hex(
+            8
+        )  # a name of its own, since processes keep tables by it
+        write_clusters(self.path, table)
+        return replace(self, folder=str(table))
 
     def groups(self, names: Sequence[str], sides_N: np.ndarray) -> np.ndarray:
         groups_N, is_known_N = ClusterTable.of(self.folder).groups(names)

@@ -110,5 +110,5 @@ def write_partition(folder: Path, partition: int, keys_N: np.ndarray, texts: Seq
     if not len(keys_N):
         return
     keys, text, _ = place(folder, partition)
-    keys_N.tofile(keys)
+    keys.write_bytes(keys_N.tobytes())
     text.write_text("".join(texts), encoding="ascii")

@@ -130,6 +130,6 @@ def encode(partition: int, folder: Path, vocabulary: Path, edges: list[int], kin
         lengths_N = table.lengths.astype(np.uint16)
         result.lengths[split] = Counter(lengths_N.tolist())
         if len(table):
-            table.ids.tofile(folder / f"{partition:03d}.{split}.ids")
-            lengths_N.tofile(folder / f"{partition:03d}.{split}.lengths")
+            (folder / f"{partition:03d}.{split}.ids").write_bytes(table.ids.tobytes())
+            (folder / f"{partition:03d}.{split}.lengths").write_bytes(lengths_N.tobytes())
     return result
