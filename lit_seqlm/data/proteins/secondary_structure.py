@@ -13,6 +13,7 @@ import numpy as np
 
 from lit_seqlm.data.annotated_table import UNSCORED, AnnotatedTable
 from lit_seqlm.data.input_rows import InputRow
+from lit_seqlm.data.proteins.fasta import parse_fasta
 from lit_seqlm.data.proteins.labelled import Labelled, classes_of, labelled_table
 from lit_seqlm.data.proteins.published import PublishedFiles
 from lit_seqlm.data.proteins.structures import PdbChains
@@ -147,8 +148,7 @@ def _netsurfp(path: Path) -> dict[str, list[Labelled]]:
     """FLIP's three FASTA files: sequences, H E C with the split in the header, and which residues are resolved."""
     with zipfile.ZipFile(path) as archive:
         sequences, masks, labels = (
-            _fasta(archive.read(f"splits/{name}.fasta").decode())
-            for name in ("sequences", "mask", "sampled")
+            _bodies(archive, member) for member in ("sequences", "mask", "sampled")
         )
     found: dict[str, list[Labelled]] = {"train": [], "valid": [], "new364": []}
     for number, (name, (said, letters)) in enumerate(labels.items(), start=1):
@@ -174,11 +174,11 @@ def _hhblits(path: Path, test: str, num_classes: int) -> Iterator[Labelled]:
             yield Labelled(number, name, "".join(row["input"].split()), letters, scopes)
 
 
-def _fasta(text: str) -> dict[str, tuple[str, str]]:
-    """By name, the rest of the header and the body."""
+def _bodies(archive: zipfile.ZipFile, member: str) -> dict[str, tuple[str, str]]:
+    """Of each record of a FASTA file by name: the rest of its header, and its body."""
+    lines = archive.read(f"splits/{member}.fasta").decode().splitlines()
     found = {}
-    for record in text.split(">")[1:]:
-        header, _, body = record.partition("\n")
-        name, _, rest = header.partition(" ")
-        found[name.strip()] = (rest, "".join(body.split()))
+    for record in parse_fasta(lines, f"{archive.filename}, {member}.fasta", False):
+        name, _, rest = record.header.partition(" ")
+        found[name] = (rest, record.sequence)
     return found

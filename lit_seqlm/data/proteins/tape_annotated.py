@@ -17,10 +17,8 @@ from lit_seqlm.data.proteins.labelled import Labelled, labelled_table
 from lit_seqlm.data.proteins.remote_homology import TESTS, Folds
 from lit_seqlm.data.proteins.secondary_structure import CLASSES, TRAIN_ON, resolved_only
 from lit_seqlm.data.proteins.structures import Contacts
+from lit_seqlm.data.proteins.tape_files import DATA, read_tape, tape_file
 from lit_seqlm.errors import UserError
-
-ENDINGS = (".lmdb", ".json")
-HOME = "TAPE (songlab-cal/tape on GitHub)"
 
 
 class TapeTask:
@@ -46,7 +44,7 @@ class TapeTask:
     def digest(self) -> str:
         """Of what the files hold."""
         paths = [self._file(split) for split in ("train", "valid", *self.tests)]
-        whole = [path / "data.mdb" if path.is_dir() else path for path in paths]
+        whole = [path / DATA if path.is_dir() else path for path in paths]
         said = json.dumps([pooch.file_hash(str(path)) for path in whole])
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
@@ -68,8 +66,6 @@ class TapeTask:
 
     def proteins(self, split: str) -> Iterator[Labelled]:
         """As the file has them."""
-        from lit_seqlm.data.proteins.tape_files import read_tape  # what needs lmdb is loaded last
-
         for number, record in enumerate(read_tape(self._file(split)), start=1):
             name = record.get("id", number)
             name = name.decode() if isinstance(name, bytes) else str(name)
@@ -82,14 +78,13 @@ class TapeTask:
         raise NotImplementedError
 
     def _file(self, split: str) -> Path:
-        names = [f"{self.task}_{self.files.get(split, split)}{ending}" for ending in ENDINGS]
-        found = next((self.folder / name for name in names if (self.folder / name).exists()), None)
-        if found is None:
+        try:
+            return tape_file(self.folder, self.task, self.files.get(split, split))
+        except UserError as error:
             raise UserError(
-                f"data={self.name}: there is no {' or '.join(names)} in {self.folder}. Get it from {HOME}, and let "
-                "paths.data_dir (or LIT_SEQLM_DATA) name the folder that data.source.path lies under."
-            )
-        return found
+                f"data={self.name}: {error} Let paths.data_dir (or LIT_SEQLM_DATA) name the folder that "
+                "data.source.path lies under."
+            ) from None
 
 
 class TapeSecondaryStructure(TapeTask):
@@ -194,10 +189,10 @@ def value_of(record: dict[str, Any], key: str, where: str) -> Any:
 
 
 def numbers_of(record: dict[str, Any], key: str, where: str) -> np.ndarray:
-    """An array of one axis or more; UserError where it is none."""
+    """An array of one axis or more, float64; UserError where it is none."""
     value = value_of(record, key, where)
     try:
-        return np.atleast_1d(np.asarray(value, np.float32))
+        return np.atleast_1d(np.asarray(value, np.float64))
     except (TypeError, ValueError):
         raise UserError(f"{where}: {key!r} is no array of numbers.") from None
 
