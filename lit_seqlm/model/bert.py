@@ -12,19 +12,22 @@ from lit_seqlm.model.encoder import EncoderTrunk, MakeAttention, initialise
 from lit_seqlm.model.layers.transformed_softmax import TransformedSoftmax
 from lit_seqlm.model.output import Output
 
+NORMS = ("pre", "pre_bare", "post")
+
 
 class Bert(nn.Module):
     """An encoder whose output embedding is tied to its input embedding.
 
     ``norm=pre`` is Megatron's BERT as ProteinLM trains it (`megatron/model/bert_model.py`): pre-LN blocks, a final
-    norm, no token types, no pooler; outputs of residual branches begin smaller by sqrt(2 layers). ``norm=post`` is
+    norm, no token types, no pooler; outputs of residual branches begin smaller by sqrt(2 layers). ``norm=pre_bare``
+    lacks the final norm, as ProteinLM's downstream code, which computes it and throws it away. ``norm=post`` is
     BERT's own (Devlin et al. 2019), as TAPE has it.
 
     Args:
         vocab_size: words.
         vocab_multiple: the matrices have rows for so many words more as make this divide them; the published
             models' have 128.
-        norm: ``pre`` or ``post``.
+        norm: ``pre``, ``pre_bare`` or ``post``.
         The others: as `lit_seqlm.model.encoder.Encoder`.
 
     Raises:
@@ -52,8 +55,8 @@ class Bert(nn.Module):
         checkpointing: str,
     ):
         super().__init__()
-        if norm not in ("pre", "post"):
-            raise UserError(f"model.norm={norm}: choose pre or post.")
+        if norm not in NORMS:
+            raise UserError(f"model.norm={norm}: choose {' or '.join(NORMS)}.")
         num_rows = -(-vocab_size // vocab_multiple) * vocab_multiple
         self.trunk = EncoderTrunk(
             num_rows,
@@ -77,7 +80,7 @@ class Bert(nn.Module):
             num_rows, hidden_size, layer_norm_eps, self.trunk.embedding
         )
         initialise(self, "normal")
-        if norm == "pre":
+        if norm != "post":
             self._shrink_branches(num_layers)
 
     def forward(

@@ -23,7 +23,7 @@ from lit_seqlm.model.output import Output
 PAD_HANDLING = ("mask", "attend")
 INITS = ("normal", "torch")
 CHECKPOINTING = ("none", "blocks")
-NORMS = ("both", "pre", "post")
+NORMS = ("both", "pre", "pre_bare", "post")
 INIT_STD = 0.02
 
 MakeAttention = Callable[..., BidirectionalAttention]
@@ -34,8 +34,8 @@ class EncoderTrunk(nn.Module):
 
     Args:
         norm: ``both``, post-LN blocks and a norm behind the last, as MoLFormer; ``pre``, pre-LN blocks and a
-            norm behind the last, as Megatron's BERT; ``post``, a norm on the embeddings and post-LN blocks, as
-            BERT (Devlin et al. 2019).
+            norm behind the last, as Megatron's BERT; ``pre_bare``, the same without that last norm; ``post``, a
+            norm on the embeddings and post-LN blocks, as BERT (Devlin et al. 2019).
         The others: as `Encoder`.
     """
 
@@ -68,7 +68,7 @@ class EncoderTrunk(nn.Module):
         layer_norm, nothing = nn.LayerNorm(hidden_size, layer_norm_eps), nn.Identity()
         self.embedding_norm = layer_norm if norm == "post" else nothing
         self.dropout = BitDropout(embedding_dropout)
-        block = PreNormEncoderBlock if norm == "pre" else EncoderBlock
+        block = PreNormEncoderBlock if norm in ("pre", "pre_bare") else EncoderBlock
         self.blocks = nn.ModuleList(
             block(
                 attention(hidden_size=hidden_size, num_heads=num_heads),
@@ -81,7 +81,7 @@ class EncoderTrunk(nn.Module):
             )
             for _ in range(num_layers)
         )
-        self.norm = nothing if norm == "post" else layer_norm
+        self.norm = layer_norm if norm in ("both", "pre") else nothing
 
     def forward(
         self,

@@ -1,10 +1,19 @@
 """The position-wise half of a transformer block."""
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import Tensor, nn
 
 from lit_seqlm.errors import UserError
 
-ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "gelu_tanh": partial(
+        nn.GELU, approximate="tanh"
+    ),  # what Megatron computes together with the bias
+}
 
 
 class FeedForward(nn.Module):
