@@ -14,14 +14,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
 from lit_seqlm.command import exit_status
-from lit_seqlm.console import for_tables
 from lit_seqlm.hf.convert import import_weights
 from lit_seqlm.hf.export import export_run
-from lit_seqlm.hf.report import Report
+from lit_seqlm.hf.shown import show
 
 
 def main() -> int:
@@ -68,20 +64,7 @@ def convert(options: argparse.Namespace) -> None:
     else:
         report = export_run(options.origin, options.output)
         use = f"{options.output}: model.safetensors, config.json and the vocabulary"
-    console = for_tables()
-    console.print(table(report, options.command), highlight=False)
-    for warning in report.warnings:
-        console.print(f"Note: {warning}", highlight=False)
-    console.print(use, highlight=False)
-
-
-def table(report: Report, command: str) -> Table:
-    shown = Table(
-        title=f"{command.capitalize()}ed", box=SIMPLE_HEAD, title_justify="left", show_header=False
-    )
-    for name, value in report.rows():
-        shown.add_row(name, value)
-    return shown
+    show(report, f"{options.command.capitalize()}ed", use)
 
 
 if __name__ == "__main__":

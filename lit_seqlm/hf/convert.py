@@ -68,7 +68,7 @@ def import_weights(
         "tokenizer": {"vocabulary": tokens, "isomeric": isomeric},
         "imported": asdict(report),
     }
-    _make(output)
+    make_folder(output)
     if head:
         save_file(head, output / PROPERTY_HEAD)
     report.write(output / REPORT)
@@ -78,7 +78,8 @@ def import_weights(
     return report
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Raise UserError where it cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -19,14 +19,17 @@ from lit_seqlm.errors import UserError
 # weights. Both numpy 1 and numpy 2 wrote such files, and they name the same functions differently.
 NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 NUMBER_TYPES = (np.bool_, np.uint8, np.int32, np.uint32, np.int64, np.uint64, np.float32, np.float64)  # fmt: skip
-# Lightning 1 used the class of a callback as a key for its state.
-CALLBACK_PACKAGES = ("pytorch_lightning.callbacks.", "lightning.pytorch.callbacks.")
+# Lightning 1 used the class of a callback as a key for its state; Megatron keeps a loss scaler and enums.
+STAND_INS = ("pytorch_lightning.callbacks.", "lightning.pytorch.callbacks.", "megatron.", "fp16.")
 WEIGHTS = ("state_dict", "model_state_dict")
 UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile)
 
 
 class Placeholder:
-    """Stands where the file names a callback: nothing is imported, and it holds nothing."""
+    """Stands where the file names a class of `STAND_INS`: nothing is imported, and it does nothing."""
+
+    def __init__(self, *parts: object):
+        """Whatever the file would make it of."""
 
 
 def read_pickled(path: Path) -> dict[str, Any]:
@@ -58,7 +61,7 @@ def allowed(path: Path) -> list[Any]:
         for module in NUMPY_MODULES
         for function, name in ((reconstruct, "_reconstruct"), (scalar, "scalar"))
     ]
-    return [argparse.Namespace, *arrays, *functions, *_callbacks(path)]
+    return [argparse.Namespace, *arrays, *functions, *_stand_ins(path)]
 
 
 def weights_in(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
@@ -89,12 +92,12 @@ def hints_in(content: Mapping[str, Any]) -> dict[str, int]:
     return {name: value for name, value in known.items() if isinstance(value, int)}
 
 
-def _callbacks(path: Path) -> list[Any]:
+def _stand_ins(path: Path) -> list[Any]:
     try:
         names = get_unsafe_globals_in_checkpoint(path)
     except (*UNREADABLE, pickle.UnpicklingError):  # reading it says what is wrong
         return []
-    return [(Placeholder, name) for name in names if name.startswith(CALLBACK_PACKAGES)]
+    return [(Placeholder, name) for name in names if name.startswith(STAND_INS)]
 
 
 def _refused(path: Path) -> UserError:
@@ -106,7 +109,7 @@ def _refused(path: Path) -> UserError:
     if not names:
         return UserError(
             f"{path} is no file of tensors that torch wrote, or is damaged. Nothing of it was run. "
-            "Give IBM's .ckpt file, a .safetensors file or a Hugging Face folder."
+            "Give the file as it was published, a .safetensors file or a Hugging Face folder."
         )
     return UserError(
         f"{path} holds objects that are not weights ({', '.join(names[:3])}), so it was refused and nothing of it "

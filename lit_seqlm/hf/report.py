@@ -47,12 +47,12 @@ class Report:
         return [
             ("layout", self.family),
             ("source", f"{self.source}, sha256 {self.sha256[:12]}"),
-            ("sizes", _listed(self.sizes)),
+            ("sizes", listed(self.sizes)),
             ("parameters", f"{self.num_parameters:,}"),
-            ("tensors", _listed(self.tensors)),
+            ("tensors", listed(self.tensors)),
             ("omega", self.omega),
             ("output head", self.output_head),
-            ("conventions", _listed(self.conventions)),
+            ("conventions", listed(self.conventions)),
             (
                 "vocabulary",
                 f"{vocabulary['tokens']:,} tokens, sha256 {vocabulary['sha256'][:12]}, {own}",
@@ -60,5 +60,5 @@ class Report:
         ]
 
 
-def _listed(values: dict[str, Any]) -> str:
+def listed(values: dict[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())
