@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lit_seqlm.data.row_files import TABLES
-from lit_seqlm.data.row_windows import RowWindow
+from lit_seqlm.data.row_tables import TABLES
 from lit_seqlm.errors import UserError
 from lit_seqlm.model.site_model import SiteModel
 from lit_seqlm.task.rows import RowTask
@@ -74,35 +73,30 @@ class Annotate(RowTask):
                 answers_BK[place, column] = value
         return answers_BK
 
-    def _answered(self, window: RowWindow, datamodule: Any) -> np.ndarray:
-        values_NK = super()._answered(window, datamodule)
-        values_NK[:, 0] = [row.name for row in window.rows]
-        return values_NK
-
     def _row(self, probability: np.ndarray) -> list[Any]:
         """A sequence's values, and behind them its array."""
         if self.site == "chain":
             best = np.argsort(-probability, kind="stable")[:MOST]
             told = [[self.classes[one], float(probability[one])] for one in best]
-            return ["", *[value for pair in told for value in pair], probability]
+            return [*[value for pair in told for value in pair], probability]
         inner = self.own_tokens(len(probability))
         if self.site == "pair":
             map_LL = np.ascontiguousarray(probability[inner, inner, CONTACT])
-            return ["", float(np.triu(map_LL, 1).sum()), map_LL]
+            return [float(np.triu(map_LL, 1).sum()), map_LL]
         probability_LC = np.ascontiguousarray(probability[inner])
         likeliest_L, best_L = probability_LC.argmax(1), probability_LC.max(1)
         separator = "" if all(len(name) == 1 for name in self.classes) else " "
         labels = separator.join(self.classes[one] for one in likeliest_L)
         digits = "".join(str(min(9, int(10 * one))) for one in best_L)
-        return ["", labels, digits, float(best_L.mean()), probability_LC]
+        return [labels, digits, float(best_L.mean()), probability_LC]
 
 
 def _columns(site: str, number: int) -> tuple[list[str], list[str]]:
     """Names of the columns, and of those that are texts."""
     if site == "residue":
-        return ["name", "classes", "confidences", "mean_confidence"], ["name", "classes", "confidences"]  # fmt: skip
+        return ["classes", "confidences", "mean_confidence"], ["classes", "confidences"]
     if site == "pair":
-        return ["name", "expected_contacts"], ["name"]
+        return ["expected_contacts"], []
     classes = [f"class_{place}" for place in range(1, number + 1)]
     both = [word for one in classes for word in (one, one.replace("class", "probability"))]
-    return ["name", *both], ["name", *classes]
+    return both, classes

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lit_seqlm.checkpoint import load_weights
-from lit_seqlm.data.row_files import TABLES
 from lit_seqlm.data.row_places import ARRAYS
+from lit_seqlm.data.row_tables import TABLES
 from lit_seqlm.errors import UserError
 from lit_seqlm.model.layers.pooling import Pooling
 from lit_seqlm.model.property import trunk_of

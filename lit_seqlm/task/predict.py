@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_seqlm.checkpoint import load_weights
-from lit_seqlm.data.row_files import ABOUT, TABLES
+from lit_seqlm.data.row_tables import ABOUT, TABLES
 from lit_seqlm.data.row_windows import RowWindow
 from lit_seqlm.data.targets import Target
 from lit_seqlm.errors import UserError

@@ -188,3 +188,35 @@ def test_a_file_is_recognised_by_its_content(tmp_path: Path) -> None:
     assert not unchanged(said)
     assert not unchanged(described("-"))
     assert not unchanged({})
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_names_stand_in_a_column_where_rows_have_some(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"out{ending}"
+    rows = [InputRow(1, "MK", "MK", "ok", "", "P1"), InputRow(2, "", None, "empty", "none", "P2")]
+    with row_file(path, ["a"], "v" if ending.startswith(".np") else "", "float64") as file:
+        for one in rows:
+            file.write([one], np.ones((1, 1)))
+    if ending == ".parquet":
+        found = pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist()
+    else:
+        table = tmp_path / "out.rows.csv" if ending.startswith(".np") else path
+        opened = gzip.open if ending.endswith(".gz") else open
+        with opened(table, "rt", newline="") as lines:
+            found = list(csv.DictReader(lines))
+    assert list(found[0])[:5] == ["row", "input", "status", "reason", "name"]
+    assert [(one["name"], one["input"], one["reason"]) for one in found] == [
+        ("P1", "MK", ""), ("P2", "", "none"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_file_of_no_rows_has_its_heading(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"out{ending}"
+    with row_file(path, ["a"], "v" if ending.startswith(".np") else "", "float64"):
+        pass
+    if ending == ".csv":
+        assert path.read_text() == "row,input,status,reason,a\n"
+    if ending == ".npy":
+        assert np.load(path).shape == (0, 1)
+    assert path.is_file()
