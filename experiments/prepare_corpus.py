@@ -93,8 +93,9 @@ def add_molecule(top: argparse.ArgumentParser) -> None:
 
 
 def add_protein(top: argparse.ArgumentParser) -> None:
-    files = "FASTA, Swiss-Prot .dat, JSONL, CSV, TSV (also .gz), TAPE LMDB or JSON, BLAST"
+    files = "FASTA, Swiss-Prot .dat, JSONL, CSV, TSV (also .gz), parquet, TAPE LMDB or JSON, BLAST"
     top.add_argument("inputs", nargs="+", metavar="INPUT", help=files)
+    top.add_argument("--column", help="of the sequences; sequence, or TAPE's primary")
     top.add_argument("--min-len", type=int, default=2, help="residues; shorter ones are dropped")
     longest = "residues; 2175 fill a row of ProteinLM, with <cls>"
     top.add_argument("--max-len", type=int, default=2175, help=longest)

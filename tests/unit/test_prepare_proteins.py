@@ -33,7 +33,7 @@ DROPPED = {
     "empty": ("", "empty"),
     "star": ("*", "empty"),
     "digit": ("MK1V", "illegal: '1' at position 3 is no residue"),
-    "gap": ("MK-V", "illegal: '-' at position 3 is no residue. For aligned sequences say tokenizer.gapped=true"),
+    "gap": ("MK-V", "illegal: '-' at position 3 is no residue"),
     "short": ("M", "too_short: 1 residues"),
     "long": ("MKV" * 14, "too_long: 42 residues"),
     "again": ("mkvl", "repeated"),
@@ -53,6 +53,7 @@ def options_of(folder: Path, **changes: Any) -> ProteinOptions:
         output=folder / "corpus",
         min_len=2,
         max_len=40,
+        column=None,
         over_long="drop",
         ends="cls",
         ambiguous="keep",
@@ -338,6 +339,8 @@ class TestHeldOutByList:
         ({"split": "nothing"}, "there is no such list or file"),
         ({"holdout": 1.0}, "--holdout 1.0"),
         ({"inputs": ("none.tsv",)}, "none.tsv"),
+        ({"inputs": ("none.bam",)}, r"none.bam: proteins are read from \.fasta"),
+        ({"column": "residues"}, "no column 'residues'"),
         ({"min_len": 39}, "no protein is left of 2 rows: 2 too_short"),
     ],
 )
@@ -346,6 +349,83 @@ def test_what_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -
     with pytest.raises(UserError, match=message):
         prepare(options_of(tmp_path, **changes))
     assert [path.name for path in tmp_path.iterdir()] == ["a.tsv"]
+
+
+def as_fasta(proteins: dict[str, str]) -> str:
+    return "".join(
+        f">sp|{name}|X_Y some words\n{one[:7]}\n{one[7:]}\n" for name, one in proteins.items()
+    )
+
+
+def as_flat_file(proteins: dict[str, str]) -> str:
+    return "".join(
+        f"ID   X_Y  Reviewed;  {len(one)} AA.\nAC   {name};\nSQ   SEQUENCE   {len(one)} AA;\n     {one}\n//\n"
+        for name, one in proteins.items()
+    )
+
+
+def as_json_lines(proteins: dict[str, str]) -> str:
+    return "".join(
+        json.dumps({"id": name, "sequence": one}) + "\n" for name, one in proteins.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.fasta", as_fasta),
+        ("a.fa.gz", as_fasta),
+        ("a.dat", as_flat_file),
+        ("a.jsonl", as_json_lines),
+    ],
+)
+def test_one_corpus_of_any_file(corpus: Path, tmp_path: Path, name: str, write: Any) -> None:
+    """The same shards; and about as many rows were expected as came."""
+    text = write(
+        {**{one: KEPT[one] for one in ("first", "starred", "soft", "j", "rare")}, **drawn(900)}
+    )
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    manifest = prepare(options_of(tmp_path, inputs=(str(path),)))
+    for part in ("train", "valid", "test"):
+        for file in (corpus / part).iterdir():
+            assert (tmp_path / "corpus" / part / file.name).read_bytes() == file.read_bytes()
+    kind = options_of(tmp_path).kind
+    assert kind.num_rows(str(path)) == manifest["rows"] == 905
+    assert kind.files(str(path)) == [str(path)]
+
+
+def test_broken_fasta_is_refused_with_its_line_and_leaves_nothing(tmp_path: Path) -> None:
+    for text, message in ((">a\nMKV\n>\nMKV\n", "line 3"), ("MKV\n", "line 1"), ("", "no record")):
+        (tmp_path / "a.fasta").write_text(text)
+        with pytest.raises(UserError, match=message):
+            prepare(options_of(tmp_path, inputs=(str(tmp_path / "a.fasta"),)))
+        assert not (tmp_path / "corpus").exists()
+
+
+def test_an_empty_record_of_fasta_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "a.fasta").write_text(">a\nMKV\n>hollow\n>b\nMKL\n")
+    prepare(options_of(tmp_path, inputs=(str(tmp_path / "a.fasta"),), holdout=0.0))
+    (line,) = dropped(tmp_path / "corpus")
+    assert line == {"file": "a.fasta", "row": "2", "name": "hollow", "reason": "empty"}
+
+
+def test_a_data_base_is_all_its_files(tmp_path: Path) -> None:
+    kind = options_of(tmp_path).kind
+    for name in (
+        "db.pin",
+        "db.psq",
+        "db.phr",
+        "other.psq",
+        "pfam.lmdb/data.mdb",
+        "pfam.lmdb/lock.mdb",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    three = [str(tmp_path / name) for name in ("db.phr", "db.pin", "db.psq")]
+    assert kind.files(str(tmp_path / "db")) == kind.files(str(tmp_path / "db.pin")) == three
+    assert kind.files(str(tmp_path / "pfam.lmdb")) == [str(tmp_path / "pfam.lmdb" / "data.mdb")]
+    assert kind.num_rows(str(tmp_path / "db")) is None
 
 
 @pytest.mark.parametrize("zipped", [False, True])

@@ -114,12 +114,13 @@ class ProteinOptions(CorpusOptions):
     """A corpus of proteins, in files as `proteins.sources.read_records` takes them.
 
     Attributes:
-        over_long, ends, ambiguous, gapped: see `Proteins`.
+        column, over_long, ends, ambiguous, gapped: see `Proteins`.
         clusters: a file of clusters, to hold out whole ones; see `ByCluster`.
         split: a list of what is held out, instead of a share; see `ByList`.
         shard_proteins: proteins of one file.
     """
 
+    column: str | None
     over_long: str
     ends: str
     ambiguous: str
@@ -133,7 +134,13 @@ class ProteinOptions(CorpusOptions):
     @property
     def kind(self) -> Proteins:
         return Proteins(
-            self.min_len, self.max_len, self.over_long, self.ends, self.ambiguous, self.gapped
+            self.min_len,
+            self.max_len,
+            self.column,
+            self.over_long,
+            self.ends,
+            self.ambiguous,
+            self.gapped,
         )
 
     @property

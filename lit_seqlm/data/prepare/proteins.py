@@ -11,13 +11,15 @@ import numpy as np
 
 from lit_seqlm.data.prepare.kinds import Finding, Kind, Written
 from lit_seqlm.data.prepare.pieces import count_bytes
+from lit_seqlm.data.proteins.blast import ENDINGS
 from lit_seqlm.data.proteins.cleaning import clean
-from lit_seqlm.data.proteins.sources import read_records
+from lit_seqlm.data.proteins.sources import FASTA, FLAT, LISTS, has_columns, read_records
 from lit_seqlm.errors import UserError
 from lit_seqlm.tokenizer.amino_acid import RESIDUES, AminoAcidTokenizer
 
 OVER_LONG = ("drop", "truncate")
-FASTA, FLAT, LINES = (".fasta", ".fa", ".faa", ".fas"), (".dat",), (".jsonl", ".csv", ".tsv")
+LINES = (*LISTS, ".csv", ".tsv", ".jsonl")
+LOCK = "lock.mdb"  # LMDB's, which reading changes
 LOWER, TRUNCATED = "lower_case", "truncated"
 
 
@@ -26,10 +28,12 @@ class Proteins(Kind):
     """Files as `proteins.sources.read_records` takes them.
 
     Attributes:
+        column: of the sequences, in files that have columns or keys; null: what such files usually call it.
         over_long: what becomes of a sequence of more than `max_len` residues: ``drop``, or ``truncate``.
         ends, ambiguous, gapped: see `AminoAcidTokenizer`.
     """
 
+    column: str | None
     over_long: str
     ends: str
     ambiguous: str
@@ -45,20 +49,23 @@ class Proteins(Kind):
         if self.over_long not in OVER_LONG:
             raise UserError(f"--over-long {self.over_long}: choose {' or '.join(OVER_LONG)}.")
         self.tokenizer("")
+        if self.column is not None and not any(map(has_columns, paths)):
+            raise UserError(f"--column {self.column}: none of the files has columns. Leave it out.")
         for path in paths:
             next(self.read(path), None)
 
     def read(self, path: str) -> Iterator[Written]:
-        for record in read_records(path):
+        for record in read_records(path, self.column):
             yield Written(" ".join(record.name.split()), record.sequence)
 
     def files(self, path: str) -> list[str]:
         """A data base is a folder, or files of one name with different endings."""
         place = Path(path)
-        if place.is_file():
+        if place.is_file() and place.suffix not in ENDINGS:
             return [path]
-        inside = place.rglob("*") if place.is_dir() else place.parent.glob(f"{place.name}.*")
-        return sorted(str(one) for one in inside if one.is_file())
+        stem = place.stem if place.suffix in ENDINGS else place.name
+        inside = place.rglob("*") if place.is_dir() else place.parent.glob(f"{stem}.*")
+        return sorted(str(one) for one in inside if one.is_file() and one.name != LOCK)
 
     def num_rows(self, path: str) -> int | None:
         name = path.lower().removesuffix(".gz")
@@ -74,7 +81,10 @@ class Proteins(Kind):
             found = clean(written, self.ambiguous, self.gapped)
             changes = (LOWER,) if found.lowered else ()
             if found.sequence is None:
-                reason = "empty" if found.status == "empty" else f"{found.status}: {found.reason}"
+                detail = found.reason.partition(". ")[
+                    0
+                ]  # what to type instead is another command's
+                reason = "empty" if found.status == "empty" else f"{found.status}: {detail}"
                 yield Finding(None, reason)
             elif len(found.sequence) < self.min_len:
                 yield Finding(None, f"too_short: {len(found.sequence)} residues")
