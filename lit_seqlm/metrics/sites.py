@@ -67,14 +67,15 @@ class SiteAccuracy(Metric):
         assert predicted.shape == sites.shape, f"{predicted.shape} for {sites.shape}"
         predicted, sites = predicted.detach().reshape(len(sites), -1), sites.reshape(len(sites), -1)
         labelled, right = sites != UNSCORED, predicted == sites
-        counts = []
+        counts, confusions = [], []
         for place, scope in enumerate(self.scopes):
             inside = labelled if scope == ALL else labelled & self._scope(scopes, scope, sites)
             counts.append(torch.stack([(right & inside).sum(1), inside.sum(1)], 1))
             known = inside & (sites >= 0)
             cell = sites[known] * len(self.classes) + predicted[known]
             found = torch.bincount(cell, minlength=len(self.classes) ** 2)
-            self.confusions[place] += found.view(len(self.classes), -1)
+            confusions.append(found.view(len(self.classes), -1))
+        self.confusions = self.confusions + torch.stack(confusions)
         self.counts.append(torch.stack(counts, 1))
         self.rows.append(rows_B.detach())
         self.sequences.append((rows_B if sequences_B is None else sequences_B).detach())

@@ -64,8 +64,8 @@ class ProbeContacts(Task):
             )
         if features not in FEATURES:
             raise UserError(f"task.features={features}: choose {' or '.join(FEATURES)}.")
-        if num_proteins < 1:
-            raise UserError(f"task.num_proteins={num_proteins}: it must be at least 1.")
+        if num_proteins < 1 or strength <= 0:
+            raise UserError(f"task.num_proteins={num_proteins}, strength={strength}: all above 0.")
         super().__init__(model, {})
         self.trunk = trunk_of(model)
         self.exact = (("val", "valid"), *((name, name) for name in tests))
