@@ -21,6 +21,7 @@ from lit_seqlm.command import exit_status
 from lit_seqlm.console import for_tables
 from lit_seqlm.data.molecule_forms import watched
 from lit_seqlm.data.proteins.named import named_sequences
+from lit_seqlm.data.proteins.split_lists import read_split_list
 from lit_seqlm.metrics.letters import Alphabet
 from lit_seqlm.metrics.ngram import DEFINITIONS, MAX_ORDER, TwoSided, WittenBell, score
 from lit_seqlm.results import finite, git_state, write_atomically
@@ -86,7 +87,13 @@ def measured(data: str, split: str, seed: int) -> dict[str, Any]:
                 else WittenBell(ALPHABET, MAX_ORDER, train)
             )
         rows[name] = finite(score(models[reach], order, test, seed))
-    return {"train": asdict(Size.of(train)), "test": asdict(Size.of(test)), "models": rows}
+    digest = read_split_list(split).digest()
+    return {
+        "list": digest,
+        "train": asdict(Size.of(train)),
+        "test": asdict(Size.of(test)),
+        "models": rows,
+    }
 
 
 def shown(title: str, record: dict[str, Any]) -> Table:

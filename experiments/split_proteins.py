@@ -33,7 +33,7 @@ def main() -> int:
 
 def work(said: argparse.Namespace) -> None:
     options = SplitOptions(
-        file=said.file, output=said.output, split=said.split,
+        file=said.file, column=said.column, output=said.output, split=said.split,
         sizes={"valid": said.valid, "test": said.test},
         min_len=said.min_len, max_len=said.max_len, seed=said.seed, gapped=said.gapped,
         clusters=said.clusters, families=said.families,
@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.add_argument("file", type=Path, metavar="FILE", help="whatever proteins are read from")
+    top.add_argument("--column", help="of the sequences, in a table or JSON; default: sequence")
     top.add_argument("--output", type=Path, required=True, help="a folder that is not there yet")
     top.add_argument("--split", choices=KINDS, required=True)
     top.add_argument("--valid", type=int, required=True, metavar="N", help="proteins")

@@ -34,6 +34,11 @@ from lit_seqlm.tokenizer.amino_acid import STANDARD, AminoAcidTokenizer
 ROOT = Path(__file__).parents[2]
 TOOL = Mmseqs("linclust", 0.3, 0.8, 5.7, threads=1)
 CASCADE = dataclasses.replace(TOOL, method="cluster")
+LISTS = {
+    "swissprot_sample_random": "7e865bc37c8654d8",
+    "swissprot_sample_cluster": "240a04cce8f93f2d",
+}
+RESULTS = ROOT / "experiments" / "xiao2021_proteinlm"
 SIZES = {"valid": 20, "test": 20}
 needs_mmseqs = pytest.mark.skipif(not has_mmseqs(), reason="mmseqs is not installed")
 
@@ -74,7 +79,7 @@ def write_table(path: Path, proteins: dict[str, str]) -> Path:
 
 def options(folder: Path, proteins: dict[str, str], **changed: Any) -> SplitOptions:
     asked = SplitOptions(
-        file=write_table(folder / "corpus.tsv", proteins), output=folder / "split", split="random",
+        file=write_table(folder / "corpus.tsv", proteins), column=None, output=folder / "split", split="random",
         sizes=SIZES, min_len=30, max_len=512, seed=0, gapped=False, clusters=None, families=None,
         test_families=(), search=False, tool=TOOL,
     )  # fmt: skip
@@ -283,7 +288,7 @@ def test_without_mmseqs_it_says_what_to_type(
         ({"split": "family"}, "need each other"),
         ({"clusters": Path("x")}, "--clusters has no effect"),
         ({"test_families": ("F1",)}, "needs --split family"),
-        ({"file": Path("nowhere.tsv")}, "no file nowhere.tsv"),
+        ({"file": Path("nowhere.tsv")}, "nowhere.tsv cannot be read"),
         ({"split": "cluster", "clusters": Path("nowhere.tsv")}, "nowhere.tsv cannot be read"),
     ],
 )
@@ -379,28 +384,18 @@ def test_lists(tmp_path: Path) -> None:
 def test_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [
-        "--split",
-        "random",
-        "--valid",
-        "20",
-        "--test",
-        "20",
-        "--min-len",
-        "30",
-        "--max-len",
-        "512",
-        "--no-search",
+    sizes = [
+        f"--{name}={value}"
+        for name, value in (("valid", 20), ("test", 20), ("min-len", 30), ("max-len", 512))
     ]
     table = write_table(tmp_path / "corpus.tsv", homologues(60, 9))
     script = runpy.run_path(str(ROOT / "experiments" / "split_proteins.py"))
     for file, status, said in [
         (table, 0, "20 valid, 20 test"),
         (table, 2, "is a finished corpus already"),
-        (tmp_path / "nowhere.tsv", 2, "there is no file"),
     ]:
-        words_here = ["split_proteins.py", str(file), *words, "--output", str(tmp_path / "out")]
-        monkeypatch.setattr(sys, "argv", words_here)
+        words = [str(file), "--split=random", *sizes, "--no-search", f"--output={tmp_path / 'out'}"]
+        monkeypatch.setattr(sys, "argv", ["split_proteins.py", *words])
         assert script["main"]() == status
         assert said in "".join(capsys.readouterr())
 
@@ -416,17 +411,23 @@ def test_sides_are_named_as_data() -> None:
         named_sequences("swissprot_sample:test,source.splt=x")
 
 
-@pytest.mark.parametrize("name", ["swissprot_sample_random", "swissprot_sample_cluster"])
+@pytest.mark.parametrize("name", LISTS)
 def test_committed_lists(name: str) -> None:
     """Their digests are in no run's config, so this is what tells that a list has changed."""
     read = read_split_list(name)
     counts = Counter(read.split_of_hash.values())
     assert counts == {split: int(read.made[split]) for split in ("valid", "test")}
-    expected = {
-        "swissprot_sample_random": "7e865bc37c8654d8",
-        "swissprot_sample_cluster": "240a04cce8f93f2d",
-    }
-    assert read.digest() == expected[name]
+    assert read.digest() == LISTS[name]
+
+
+def test_committed_reports_are_of_the_committed_lists() -> None:
+    for name in LISTS:
+        made = read_split_list(name).made
+        report = LeakReport.read(RESULTS / "leak" / f"{name}.json")
+        assert (report.num_test, report.num_train) == (int(made["test"]), int(made["train"]))
+        assert report.exact == 0
+    ngrams = json.loads((RESULTS / "ngrams.json").read_text())["splits"]
+    assert {name: ngrams[name]["list"] for name in LISTS} == LISTS
 
 
 @pytest.mark.data

@@ -15,7 +15,8 @@ class SplitOptions:
     """What `experiments/split_proteins.py` is told.
 
     Attributes:
-        file: anything that proteins are read from.
+        file: anything that proteins are read from, a database of BLAST too.
+        column: of the sequences, where it has columns; null: ``sequence``.
         output: a folder that is not there yet.
         split: random, cluster or family.
         sizes: proteins that ``valid`` and ``test`` should have.
@@ -27,6 +28,7 @@ class SplitOptions:
     """
 
     file: Path
+    column: str | None
     output: Path
     split: str
     sizes: dict[str, int]
@@ -59,5 +61,3 @@ class SplitOptions:
             )
         if self.split != "family" and self.test_families:
             raise UserError("--test-families needs --split family.")
-        if not self.file.is_file():
-            raise UserError(f"there is no file {self.file}.")

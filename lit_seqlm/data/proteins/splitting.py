@@ -13,7 +13,7 @@ import pooch
 
 from lit_seqlm.data.prepare.folder import whole_folder
 from lit_seqlm.data.prepare.progress import Steps
-from lit_seqlm.data.proteins.cleaning import cleaned
+from lit_seqlm.data.proteins.cleaning import Record, cleaned
 from lit_seqlm.data.proteins.clusters import HeldOut, draw_groups, draw_random, families, grouped
 from lit_seqlm.data.proteins.homology import has_mmseqs, read_pairs
 from lit_seqlm.data.proteins.leak import LeakReport, leak_report, read_fasta, row_of
@@ -83,9 +83,7 @@ def keep(options: SplitOptions, fasta: Path, steps: Steps) -> Kept:
     num_read = num_other = 0
     longest = options.max_len
     with fasta.open("w", encoding="ascii") as file:
-        for name, sequence in cleaned(
-            read_records(str(options.file)), tokenizer, options.file.name
-        ):
+        for name, sequence in cleaned(_records(options), tokenizer, options.file.name):
             num_read += 1
             if num_read % 1000 == 0:
                 step.advance(1000)
@@ -116,6 +114,10 @@ def keep(options: SplitOptions, fasta: Path, steps: Steps) -> Kept:
         "kept": len(names),
     }
     return kept
+
+
+def _records(options: SplitOptions) -> Iterator[Record]:
+    return read_records(str(options.file), options.column)
 
 
 def _drawn(
@@ -188,7 +190,7 @@ def _described(options: SplitOptions, kept: Kept, held_out: HeldOut) -> dict[str
     """How the split was made, and what came of it."""
     content: dict[str, Any] = {
         "corpus": options.file.name,
-        "sha256": pooch.file_hash(str(options.file)),
+        **({"sha256": pooch.file_hash(str(options.file))} if options.file.is_file() else {}),
         "proteins": kept.counts,
         "min_len": options.min_len,
         "max_len": options.max_len,
