@@ -81,7 +81,7 @@ def parse_fasta(lines: Iterable[str], where: str, allow_empty: bool) -> Iterator
             if not header:
                 raise UserError(f"{where}, line {number}: a record without a name, only '>'.")
         elif text and not start:
-            raise UserError(f"{where}, line {number}: {_no_record(text)}")
+            raise UserError(f"{where}, line {number}: {_no_record(line)}")
         elif text:
             parts.append(text)
     if not start:
@@ -173,7 +173,7 @@ def _whole(start: int, header: str, parts: list[str], where: str, allow_empty: b
     return FastaRecord(start, header, sequence)
 
 
-def _no_record(text: str) -> str:
-    if text.startswith(GZIP):
+def _no_record(line: str) -> str:
+    if line.startswith(GZIP):
         return "it is compressed. Let its name end in .gz."
-    return f"{text[:40]!r} before the first record, which begins with '>'. Is it FASTA?"
+    return f"{line.strip()[:40]!r} before the first record, which begins with '>'. Is it FASTA?"
