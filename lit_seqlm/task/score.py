@@ -87,7 +87,9 @@ class Score(Task):
                 owner_BT = rows_B1.expand_as(batch.tokens_BT)
             targets_N = select(batch.targets_BT, batch.mask_BT)
             log_prob_NV = self._log_prob(select(output.hidden_BTD, batch.mask_BT))
-            scores.update(log_prob_NV, targets_N, first + select(owner_BT, batch.mask_BT))
+            hidden_N = select(batch.tokens_BT, batch.mask_BT) == datamodule.tokenizer.mask_id
+            owner_N = first + select(owner_BT, batch.mask_BT)
+            scores.update(log_prob_NV, targets_N, hidden_N, owner_N)
             first += int(owner_BT.max()) + 1
             self.num_tokens += batch.num_tokens
         return scores
@@ -103,7 +105,8 @@ class Score(Task):
             places_N = (~torch.isin(tokens_T, special)).nonzero()[:, 0]
             for some_B in places_N.split(max(1, self.token_budget // len(tokens_T))):
                 log_prob_NV = self._alone(tokens_T, some_B, datamodule.tokenizer.mask_id)
-                scores.update(log_prob_NV, tokens_T[some_B], torch.full_like(some_B, place))
+                alone_B = torch.ones_like(some_B)
+                scores.update(log_prob_NV, tokens_T[some_B], alone_B, alone_B * place)
         found = scores.compute(self.seed)
         named = {"ppl": "pseudo_ppl", "ppl_low": "pseudo_ppl_low", "ppl_high": "pseudo_ppl_high",
                  "sequences": "pseudo_sequences"}  # fmt: skip
