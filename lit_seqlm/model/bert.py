@@ -59,23 +59,10 @@ class Bert(nn.Module):
             raise UserError(f"model.norm={norm}: choose {' or '.join(NORMS)}.")
         num_rows = -(-vocab_size // vocab_multiple) * vocab_multiple
         self.trunk = EncoderTrunk(
-            num_rows,
-            hidden_size,
-            num_layers,
-            num_heads,
-            feed_forward_size,
-            attention,
-            positions,
-            max_len,
-            pad_handling,
-            activation,
-            dropout,
-            embedding_dropout,
-            feed_forward_dropout,
-            layer_norm_eps,
-            checkpointing,
-            norm,
-        )
+            num_rows, hidden_size, num_layers, num_heads, feed_forward_size, attention, positions,
+            max_len, pad_handling, activation, dropout, embedding_dropout, feed_forward_dropout,
+            layer_norm_eps, checkpointing, norm,
+        )  # fmt: skip
         self.output_embedding = TransformedSoftmax(
             num_rows, hidden_size, layer_norm_eps, self.trunk.embedding
         )

@@ -69,16 +69,9 @@ class EncoderTrunk(nn.Module):
         self.embedding_norm = layer_norm if norm == "post" else nothing
         self.dropout = BitDropout(embedding_dropout)
         block = PreNormEncoderBlock if norm in ("pre", "pre_bare") else EncoderBlock
+        sizes = (hidden_size, feed_forward_size, activation, dropout, feed_forward_dropout)
         self.blocks = nn.ModuleList(
-            block(
-                attention(hidden_size=hidden_size, num_heads=num_heads),
-                hidden_size,
-                feed_forward_size,
-                activation,
-                dropout,
-                feed_forward_dropout,
-                layer_norm_eps,
-            )
+            block(attention(hidden_size=hidden_size, num_heads=num_heads), *sizes, layer_norm_eps)
             for _ in range(num_layers)
         )
         self.norm = layer_norm if norm in ("both", "pre") else nothing

@@ -10,8 +10,8 @@ from lit_seqlm.errors import UserError
 from lit_seqlm.tokenizer.amino_acid import AminoAcidTokenizer
 
 # TAPE's `iupac` vocabulary, from its repository.
-TAPE = "<pad> <mask> <cls> <sep> <unk> A B C D E F G H I K L M N O P Q R S T U V W X Y Z".split()
 LETTERS = "ABCDEFGHIKLMNOPQRSTUVWXYZ"
+TAPE = ["<pad>", "<mask>", "<cls>", "<sep>", "<unk>", *LETTERS]
 
 
 def tokenizer(

@@ -53,9 +53,9 @@ def test_presets_have_the_parameters_that_they_should(preset: str) -> None:
 
 
 def test_a_width_that_heads_do_not_divide_is_refused() -> None:
-    with pytest.raises(UserError, match="1028 is not a multiple of model.num_heads=8"):
+    with pytest.raises(UserError, match=r"1028 is not a multiple of model\.num_heads=8"):
         bert(hidden_size=1028, num_heads=8)
-    with pytest.raises(UserError, match=r"model.norm=middle"):
+    with pytest.raises(UserError, match=r"model\.norm=middle"):
         bert(norm="middle")
 
 
