@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -31,6 +32,7 @@ from lit_seqlm.hf.proteins.convert import import_protein
 from lit_seqlm.hf.proteins.export import export_protein
 from lit_seqlm.hf.proteins.keys import from_ours, plain_names, to_ours
 from lit_seqlm.hf.proteins.rows import order_of
+from tests.behaviour.test_predict import run
 
 ROOT = Path(__file__).parents[2]
 D, LAYERS, H, W, P = 16, 2, 4, 24, 40
@@ -325,7 +327,8 @@ def test_the_published_proteinlm_has_the_parameters_of_its_scripts() -> None:
 
 def test_the_preset_of_tape_has_its_tensors() -> None:
     shapes = tape_shapes(size=768, layers=12, width=3072, places=8096)
-    counted = sum(math.prod(s) for name, s in shapes.items() if "token_type" not in name and "pooler" not in name)  # fmt: skip
+    beside = ("token_type", "pooler")
+    counted = sum(math.prod(s) for n, s in shapes.items() if not any(part in n for part in beside))
     register()
     with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
         node = compose("config", overrides=["model=tape_bert_base", "paths.run_dir=x"]).model
@@ -838,6 +841,33 @@ def test_an_import_can_be_started_from(layout: str, tmp_path: Path, imported: Im
             parameter.zero_()
     load_weights(model, read_checkpoint(tmp_path / "out/best.ckpt"), loaded.tokenizer, "init_from=")
     assert all(p.abs().sum() > 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize("layout", ["megatron", "tape"])
+def test_proteins_of_a_fasta_file_are_embedded(
+    layout: str, tmp_path: Path, imported: Imported
+) -> None:
+    make = megatron_folder if layout == "megatron" else tape_folder
+    state = plm_weights() if layout == "megatron" else tape_weights()
+    loaded = imported(make(tmp_path / "in", state))
+    (tmp_path / "proteins.fasta").write_text(
+        f">a\nMKV\nLAW\n>b\n{'A' * P}\n>c\nMK1\n>d\nACDEFGHIK\n"
+    )
+    output = tmp_path / "states.npz"
+    result = run(
+        tmp_path / "run", "task=embed", f"init_from={tmp_path / 'out'}",
+        f"task.input={tmp_path / 'proteins.fasta'}", f"task.output={output}", "task.per_residue=true", "logger=none",
+    )  # fmt: skip
+    GlobalHydra.instance().clear()
+    assert (result["metrics"]["rows/ok"], result["metrics"]["rows/not_ok"]) == (2, 2)
+    with np.load(output) as file:
+        found = [array for array in (file[name] for name in file.files) if array.shape[-1:] == (D,)]
+    for sequence, states in zip(("MKVLAW", "ACDEFGHIK"), found, strict=True):
+        tokens = torch.from_numpy(loaded.tokenizer.encode([sequence]).ids.astype(np.int64))
+        with torch.inference_mode():
+            expected = loaded.model(tokens[None]).hidden_BTD[0]
+        assert states.shape == (len(sequence), D)
+        assert np.abs(states - expected[1 : len(sequence) + 1].numpy()).max() < 1e-5
 
 
 def test_a_safetensors_file_is_read(tmp_path: Path, imported: Imported) -> None:
