@@ -129,7 +129,7 @@ def parser() -> argparse.ArgumentParser:
         "--splits",
         nargs="+",
         metavar="LIST",
-        default=["swissprot_sample_random", "swissprot_sample_cluster"],
+        default=[f"swissprot_sample_{kind}" for kind in ("random", "cluster", "cascaded")],
         help="lists that the program brings along, or files",
     )
     made.add_argument("--output", type=Path, default=OUTPUT, metavar="FILE.json")

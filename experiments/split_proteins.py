@@ -7,7 +7,8 @@
 The folder holds split.txt, which data.source.split=FOLDER/split.txt reads; manifest.json, which says how it was made;
 leak.json, what of the test is seen in training; and clusters.tsv, where mmseqs made clusters (apt-get install mmseqs2).
 It appears when it is complete. Lists of the Swiss-Prot sample that the program brings along are made by
---min-len 30 --max-len 512 --seed 0 --valid 2000 --test 2000.
+--min-len 30 --max-len 512 --seed 0 --valid 2000 --test 2000; swissprot_sample_cascaded also by --method cluster, which
+finds more relatives: 12 % of its test have one of over 50 % identity in training, of swissprot_sample_cluster 52 %.
 """
 
 import argparse

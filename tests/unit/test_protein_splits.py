@@ -37,6 +37,7 @@ CASCADE = dataclasses.replace(TOOL, method="cluster")
 LISTS = {
     "swissprot_sample_random": "7e865bc37c8654d8",
     "swissprot_sample_cluster": "240a04cce8f93f2d",
+    "swissprot_sample_cascaded": "c41d4c4718b41eb7",
 }
 RESULTS = ROOT / "experiments" / "xiao2021_proteinlm"
 SIZES = {"valid": 20, "test": 20}
