@@ -13,6 +13,7 @@ import pooch
 from lit_seqlm.data.corpus import SPLITS
 from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.proteins.cleaning import Record, cleaned
+from lit_seqlm.data.proteins.rows import protein_rows
 from lit_seqlm.data.proteins.sources import read_records
 from lit_seqlm.data.proteins.split_lists import read_split_list
 from lit_seqlm.data.stream import at_least_one
@@ -59,8 +60,9 @@ class ProteinCorpus:
         """Of the file and of the list: tells a corpus that has changed from the one that was trained on."""
         if not self._digest:
             self.fetch()
-            held_out = read_split_list(self.split).digest()
-            said = json.dumps([pooch.file_hash(str(self.path)), held_out])
+            held_out, sha256 = read_split_list(self.split), pooch.file_hash(str(self.path))
+            held_out.check_source(self.path.name, sha256)
+            said = json.dumps([sha256, held_out.digest()])
             self._digest = hashlib.sha256(said.encode()).hexdigest()[:16]
         return self._digest
 
@@ -81,8 +83,6 @@ class ProteinCorpus:
 
     def rows(self, path: str, column: str | None, tokenizer: Any) -> Iterator[InputRow]:
         """Proteins of any other file."""
-        from lit_seqlm.data.proteins.rows import protein_rows
-
         return protein_rows(path, column, tokenizer)
 
     def _divide(self, tokenizer: Any) -> dict[str, list[str]]:
@@ -96,7 +96,8 @@ class ProteinCorpus:
                 num_other += 1
                 continue
             splits[held_out.split_of(name)].setdefault(sequence)
-        held_out.check_used(self.path.name)
+        if "sha256" not in held_out.made:  # else `digest` has compared the file itself
+            held_out.check_used(self.path.name)
         found = self._without_repeats(splits)
         num_left = sum(map(len, found.values()))
         log.info(
