@@ -212,6 +212,7 @@ def test_training_resumes_bit_for_bit(trunk: str, tmp_path: Path) -> None:
     assert_same_end(whole, stopped)
 
 
+@pytest.mark.slow
 def test_batches_and_their_order_do_not_matter(runs: Path, tmp_path: Path) -> None:
     """Padding neither: the same weights on one sequence at a time say what they say on all."""
     for site in HEADS:
