@@ -11,6 +11,7 @@ import numpy as np
 from lit_seqlm.errors import UserError
 
 MANIFEST, VOCABULARY = "manifest.json", "vocabulary.txt"
+UNBOUNDED = 2**62  # bytes
 FORMAT = 1  # raised when an older reader would misread
 
 
@@ -225,4 +226,5 @@ def cache_class() -> Any:
 
 
 def _open_shards(folder: Path) -> Any:
-    return cache_class()(str(folder), chunk_size=1)  # the size is for writing only
+    # A size of chunks is for writing only; files are read where they lie, so no cache has to be bounded.
+    return cache_class()(str(folder), chunk_size=1, max_cache_size=UNBOUNDED)

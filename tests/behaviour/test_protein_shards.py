@@ -21,7 +21,7 @@ TWO = ["strategy=ddp", "trainer.devices=2"]
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("proteins")
-    write_table(folder / "a.tsv", drawn(1500))
+    write_table(folder / "a.tsv", drawn(700))
     prepare(options_of(folder))
     return folder / "corpus"
 
