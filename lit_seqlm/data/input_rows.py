@@ -29,6 +29,11 @@ class InputRow:
     reason: str
     name: str = ""
 
+    @property
+    def called(self) -> str:
+        """For messages."""
+        return f"row {self.number} ({self.name})" if self.name else f"row {self.number}"
+
     def refused(self, status: str, reason: str) -> "InputRow":
         """The same row without an answer."""
         return replace(self, sequence=None, status=status, reason=reason)
@@ -67,7 +72,7 @@ class Tally:
         counts += [f"{n:,} {status}" for status, n in sorted(self.counts.items()) if status != OK]
         if self.num_unknown:
             counts[0] += f" ({self.num_unknown:,} of them with unknown tokens)"
-        first = [f"row {row.number}: {': '.join(filter(None, (row.status, row.reason)))}"
+        first = [f"{row.called}: {': '.join(filter(None, (row.status, row.reason)))}"
                  for row in self.bad]  # fmt: skip
         more = ["..."] if self.num_bad > len(self.bad) else []
         return ", ".join(counts) + (f" ({'; '.join([*first, *more])})" if first else "")

@@ -100,6 +100,9 @@ def test_the_tally_names_the_first_bad_rows() -> None:
         "7 rows, 2 ok (1 of them with unknown tokens), 5 lossy "
         "(row 2: lossy: why; row 3: lossy: why; row 4: lossy: why; ...)"
     )
+    tally = Tally()
+    tally.add([InputRow(2, "M1", None, "illegal", "'1' at position 2", "P12345")])
+    assert tally.told() == "1 rows, 0 ok, 1 illegal (row 2 (P12345): illegal: '1' at position 2)"
 
 
 def answers(path: Path, dtype: str, parts: int) -> tuple[list[InputRow], np.ndarray]:
