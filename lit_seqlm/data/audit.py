@@ -65,6 +65,7 @@ class Audit:
         merged_duplicates: the same where finer marks, such as stereo, are overlooked.
         conflicting: training rows that a model cannot tell apart though their labels differ.
         same_labels: pairs of targets with the very same numbers.
+        words: what groups are called (empty where there are none), and what `merged` overlooks.
     """
 
     name: str
@@ -77,22 +78,25 @@ class Audit:
     conflicting: int
     same_labels: list[tuple[str, str]]
     ranges: list[LabelRange]
+    words: tuple[str, str]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for the record."""
         found = asdict(self)
+        del found["words"]
         suspects = [target.name for target in self.ranges if target.looks_standardised]
         return {**found, "looks_standardised": suspects}
 
     def lines(self) -> list[str]:
         """A short table, for a person."""
         test, overlap = self.sizes["test"], self.overlap
+        group_word, mark_word = self.words
         rows = [
             ("rows", " / ".join(f"{self.sizes[split]:,}" for split in SPLITS)),
             ("not used", " / ".join(f"{self.dropped[split]:,}" for split in SPLITS)),
-            ("scaffolds of test in train", _tell(overlap)),
+            *([(f"{group_word} of test in train", _tell(overlap))] if group_word else []),
             ("test rows also in train", f"{self.exact_duplicates} of {test:,}"),
-            ("  stereo overlooked", f"{self.merged_duplicates} of {test:,}"),
+            (f"  {mark_word} overlooked", f"{self.merged_duplicates} of {test:,}"),
             ("alike with other labels", f"{self.conflicting} rows of train"),
         ]
         rows += [("the same labels", f"{one} and {two}") for one, two in self.same_labels]
@@ -135,6 +139,7 @@ def audit(data: PropertyData) -> Audit:
         conflicting=num_conflicting(tables["train"].sequences, tables["train"].labels_NK),
         same_labels=_same_labels(data),
         ranges=_ranges(data),
+        words=(source.group_word, source.mark_word),
     )
 
 

@@ -75,7 +75,7 @@ class PropertyData(lightning.LightningDataModule):
         super().__init__()
         one_of("batching", batching, ("exact_length", "random", "budget"))
         one_of("over_long", over_long, ("error", "skip", "truncate"))
-        one_of("augment", augment, ("none", "enumerate"))
+        _check_augment(augment, source)
         sizes = {"batch_size": batch_size, "token_budget": token_budget, "window": window}
         sizes |= {"multiple": multiple, "eval_batch_size": eval_batch_size}
         sizes |= {"max_len": max_len or 1, "num_train": 1 if num_train is None else num_train}
@@ -177,7 +177,7 @@ class PropertyData(lightning.LightningDataModule):
         if self.num_unknown[split]:
             report_unknown(where, table, self.tokenizer)
         if self.max_len is not None:
-            tokens = truncated(tokens, self.max_len, self.tokenizer.num_ends)
+            tokens = truncated(tokens, self.max_len, self.tokenizer.num_ends, where)
         self.dropped[split] = table.dropped
         return TokenisedTable(
             tokens,
@@ -232,3 +232,12 @@ class PropertyData(lightning.LightningDataModule):
         is_known = all(token in self.tokenizer.index for token in tokens)
         whole = is_known and "".join(tokens) == sequence
         return whole and len(tokens) <= (self.max_len or len(tokens))
+
+
+def _check_augment(augment: str, source: PropertySource) -> None:
+    one_of("augment", augment, ("none", "enumerate"))
+    if augment == "enumerate" and not source.has_variants:
+        raise UserError(
+            f"data={source.name} data.augment=enumerate: these sequences can be written in one way only. "
+            "Say data.augment=none."
+        )

@@ -2,6 +2,7 @@
 
 # N = sequences, K = targets, C = covariates, B = sequences of a batch, T = tokens
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from lit_seqlm.data.batch import Batch
 from lit_seqlm.data.ranks import Share
 from lit_seqlm.data.resumable import ShareLoader
 from lit_seqlm.data.token_table import TokenTable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -47,11 +50,19 @@ class PropertyLoader(ShareLoader):
         )
 
 
-def truncated(tokens: TokenTable, max_len: int, num_ends: int) -> TokenTable:
-    """The first `max_len` tokens of each row, with its begin and, where there is one, its end."""
+def truncated(tokens: TokenTable, max_len: int, num_ends: int, where: str = "") -> TokenTable:
+    """The first `max_len` tokens of each row, with its begin and, where there is one, its end.
+
+    Args:
+        where: begins a line in the log of how many are cut; empty: none.
+    """
     most = max_len + num_ends
-    if not len(tokens) or tokens.lengths.max() <= most:
+    num_long = int((tokens.lengths > most).sum())
+    if not num_long:
         return tokens
+    if where:
+        told = where, num_long, len(tokens), max_len
+        log.warning("%s: %d of %d sequences are cut after %d tokens", *told)
     return TokenTable.of(
         row
         if len(row) <= most

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from scipy import sparse
 
 from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.targets import Target
@@ -70,12 +71,18 @@ class PropertySource(Protocol):
         name: as the user says it: ``data=qm8``.
         kind: ``regression``, or ``classification`` with labels 0 and 1.
         covariates: what each column of the covariates counts.
+        has_variants: whether a sequence can be written in another way.
+        group_word: what `groups` are called; empty where there are none.
+        mark_word: what `identities` overlooks.
     """
 
     name: str
     kind: str
     targets: list[Target]
     covariates: tuple[str, ...]
+    has_variants: bool
+    group_word: str
+    mark_word: str
 
     def digest(self) -> str:
         """Empty where name and options alone say which data it is."""
@@ -100,7 +107,7 @@ class PropertySource(Protocol):
     def groups(self, sequences: list[str]) -> list[str]:
         """What near relatives share, such as a scaffold; empty for a sequence that has none."""
 
-    def fingerprints(self, sequences: list[str]) -> np.ndarray:
+    def fingerprints(self, sequences: list[str]) -> "np.ndarray | sparse.csr_matrix":
         """Counts of local patterns (N, F), as the field's usual baselines read them."""
 
 

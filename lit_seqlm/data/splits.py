@@ -34,9 +34,9 @@ class Fractions:
         return max(1, round(self.valid * total)), max(1, round(self.test * total))
 
 
-def check_method(method: str) -> str:
-    if method not in METHODS:
-        raise UserError(f"data.source.split={method}: {did_you_mean(method, METHODS)}")
+def check_method(method: str, methods: Sequence[str]) -> str:
+    if method not in methods:
+        raise UserError(f"data.source.split={method}: {did_you_mean(method, methods)}")
     return method
 
 
@@ -45,6 +45,21 @@ def random_split(total: int, fractions: Fractions, seed: int) -> dict[str, np.nd
     order = np.random.default_rng(seed).permutation(total)
     num_valid, num_test = fractions.sizes(total)
     return _sorted(np.split(order, [total - num_valid - num_test, total - num_test]))
+
+
+def distinct_split(
+    sequences: Sequence[str], fractions: Fractions, seed: int
+) -> dict[str, np.ndarray]:
+    """A permutation of the distinct sequences, cut by rows: no sequence is in two splits."""
+    rows = _grouped(sequences)
+    order = np.random.default_rng(seed).permutation(len(rows))
+    shuffled = [rows[place] for place in order]
+    num_valid, num_test = fractions.sizes(len(sequences))
+    before_N = np.cumsum([0, *map(len, shuffled)])[:-1]  # rows of the sequences before each
+    cuts = np.searchsorted(before_N, [num_test, num_test + num_valid])
+    empty = np.empty(0, np.int64)
+    parts = (shuffled[cuts[1] :], shuffled[cuts[0] : cuts[1]], shuffled[: cuts[0]])
+    return _sorted([np.concatenate([empty, *part]) for part in parts])
 
 
 def scaffold_balanced(

@@ -20,6 +20,9 @@ class Target:
         extensive: grows with the size of the sequence, so that it is learnt as what remains after
             least squares on the covariates (`lit_seqlm.data.residual`).
         repeats: another target with the same numbers; such a one is not among the usual targets.
+        measures: what its field reads, the first in tables: ``mae``, or ``spearman``, ``mse``.
+        cut: labels above and below it are scored apart as well, such as bright and dark variants of
+            a protein; null: they are not.
     """
 
     name: str
@@ -29,6 +32,8 @@ class Target:
     chemists_factor: float
     extensive: bool
     repeats: str
+    measures: tuple[str, ...] = ("mae",)
+    cut: float | None = None
 
 
 def plain_target(name: str, column: str, unit: str) -> Target:

@@ -21,6 +21,8 @@ class Measured(Named, Protocol):
         unit: of its labels.
         chemists_unit: in which people of its field read an error; may be the same.
         chemists_factor: from the one to the other.
+
+    It may also have `measures`, what its field reads, and `cut`, where its labels are parted.
     """
 
     @property
@@ -40,7 +42,9 @@ class RegressionMetrics(LabelMetric):
     ``rmse`` too where all targets have one unit. Where they have not, or it is not known (""), the
     mean MAE has no unit: it is called ``avg_mae_paper``, to be compared with papers that print it and
     with nothing else. A target whose labels are all equal has no ``r2``, ``std_mae`` or
-    ``spearman``, and one without labels has nothing.
+    ``spearman``, and one without labels has nothing. ``mse/NAME`` where a target has it among its
+    measures; one with a `cut` has ``spearman_above/NAME``, ``spearman_below/NAME``, and ``mae`` and ``mse``
+    alike, of the rows whose label is above it, and of the others.
 
     Args:
         targets: their names and units, in the order of the columns.
@@ -56,10 +60,13 @@ class RegressionMetrics(LabelMetric):
         values: dict[str, float] = {}
         for column, target in enumerate(self.targets):
             present_N = ~np.isnan(label_NK[:, column])
-            errors = regression_errors(
-                prediction_NK[present_N, column], label_NK[present_N, column]
-            )
+            pair = prediction_NK[present_N, column], label_NK[present_N, column]
+            errors = regression_errors(*pair)
             values |= {f"{measure}/{target.name}": value for measure, value in errors.items()}
+            if errors and "mse" in getattr(target, "measures", ()):
+                values[f"mse/{target.name}"] = errors["rmse"] ** 2
+            if (cut := getattr(target, "cut", None)) is not None:
+                values |= errors_by_side(*pair, cut, target.name)
             if errors and target.chemists_unit != target.unit:
                 other = f"mae_{plain_unit(target.chemists_unit)}/{target.name}"
                 values[other] = errors["mae"] * target.chemists_factor
@@ -85,6 +92,20 @@ def regression_errors(prediction_N: np.ndarray, label_N: np.ndarray) -> dict[str
         values |= {"std_mae": mae / math.sqrt(variance), "r2": 1 - square / variance}
         rank = spearman(prediction_N, label_N)
         values |= {} if math.isnan(rank) else {"spearman": rank}
+    return values
+
+
+def errors_by_side(
+    prediction_N: np.ndarray, label_N: np.ndarray, cut: float, name: str
+) -> dict[str, float]:
+    """spearman, mae and mse of the labels above the cut, and of the others."""
+    values = {}
+    for side, rows_N in (("above", label_N > cut), ("below", label_N <= cut)):
+        errors = regression_errors(prediction_N[rows_N], label_N[rows_N])
+        errors |= {"mse": errors["rmse"] ** 2} if errors else {}
+        for measure in ("spearman", "mae", "mse"):
+            if measure in errors:
+                values[f"{measure}_{side}/{name}"] = errors[measure]
     return values
 
 

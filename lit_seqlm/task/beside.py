@@ -16,9 +16,9 @@ from lit_seqlm.data.targets import Target
 
 log = logging.getLogger(__name__)
 
-# Of every target too: what a table needs. The rest of a baseline's numbers can be made from its predictions.
+# Of every target too: what a table needs, with the target's own measures. The rest can be made from predictions.
 KEPT = ("mae", "std_mae", "avg_mae_paper", "rmse", "auroc")
-SHOWN = {"regression": "mae", "classification": "auroc"}
+TITLES = {"mae": "MAE", "spearman": "Spearman", "auroc": "AUROC"}
 MEANS = {"regression": "std_mae", "classification": "auroc"}
 KNOWS_NOTHING = {"regression": "mean", "classification": "prior"}
 
@@ -43,6 +43,7 @@ def baseline_numbers(baselines: Baselines, datamodule: Any, metric: Any) -> dict
     """``baseline/NAME/...`` of the test split, scored as the model is, by a copy of its metric."""
     metric = copy.deepcopy(metric)
     labels_NK = torch.from_numpy(datamodule.tables["test"].labels_NK)
+    kept = {*KEPT, *(measure for target in datamodule.targets for measure in target.measures)}
     numbers: dict[str, float] = {}
     for name, predicted_NK in baselines.predictions(datamodule).items():
         metric.reset()
@@ -50,7 +51,7 @@ def baseline_numbers(baselines: Baselines, datamodule: Any, metric: Any) -> dict
         numbers |= {
             f"baseline/{name}/{key}": value
             for key, value in metric.compute().items()
-            if key.partition("/")[0] in KEPT
+            if key.partition("/")[0] in kept
         }
     return numbers
 
@@ -59,11 +60,10 @@ def show_beside(numbers: Mapping[str, float], targets: Sequence[Target], kind: s
     """A line for each target, a column for the model and each baseline; a warning where the model is no better."""
     names = dict.fromkeys(key.split("/")[1] for key in numbers if key.startswith("baseline/"))
     columns = {"model": "test/"} | {name: f"baseline/{name}/" for name in names}
-    shown, mean = SHOWN[kind], MEANS[kind]
-    title = "test MAE" if kind == "regression" else "test AUROC"
-    table = Table(title, *columns, box=SIMPLE_HEAD, title_justify="left")
+    shown, mean = targets[0].measures[0] if kind == "regression" else "auroc", MEANS[kind]
+    table = Table(f"test {TITLES[shown]}", *columns, box=SIMPLE_HEAD, title_justify="left")
     for target in targets:
-        unit = f" [{target.unit}]" if target.unit and kind == "regression" else ""
+        unit = f" [{target.unit}]" if target.unit and shown == "mae" else ""
         values = [numbers.get(f"{prefix}{shown}/{target.name}") for prefix in columns.values()]
         table.add_row(f"{target.name}{unit}", *map(_number, values))
     if len(targets) > 1:
