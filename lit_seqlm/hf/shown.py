@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from lit_seqlm.console import for_tables
@@ -24,9 +25,9 @@ def show(report: Told, title: str, use: str) -> None:
     """
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", show_header=False)
     for name, value in report.rows():
-        table.add_row(name, value)
+        table.add_row(name, escape(value))  # [unused1] is a token, not a style
     console = for_tables()
     console.print(table, highlight=False)
     for warning in report.warnings:
-        console.print(f"Note: {warning}", highlight=False)
-    console.print(use, highlight=False)
+        console.print(f"Note: {warning}", highlight=False, markup=False)
+    console.print(use, highlight=False, markup=False)

@@ -899,5 +899,8 @@ def test_the_command_imports_exports_and_tells(
     assert f"init_from={ours}" in told.replace("\n", "")
     assert command(monkeypatch, "export", ours, "--output", theirs) == 0
     assert "the 30 of TAPE" in capsys.readouterr().out
+    megatron = str(megatron_folder(tmp_path / "m", plm_weights()))
+    assert command(monkeypatch, "import", megatron, "--output", str(tmp_path / "plm")) == 0
+    assert "its [unused1] stands at <nterm>" in capsys.readouterr().out
     assert command(monkeypatch, "export", ours, "--output", theirs) == 2
     assert "is there already" in capsys.readouterr().err
