@@ -16,11 +16,12 @@ SAMPLES = 1000
 DEFINITIONS = {
     "ppl": "exp of the mean negative log-likelihood of selected residues; the softmax is over the whole vocabulary. A "
     "selected residue that was kept (one in ten) is seen by the model, which lowers this number below any floor of "
-    "n-grams: 17.9 of a model that knows frequencies alone becomes about 15.2",
+    "n-grams: 17.9 of a model that knows frequencies alone becomes about 14.8",
     "ppl_hidden": "the same, of those selected residues alone that the model read as <mask>: comparable with n-grams",
-    "ppl_standard": "the same, renormalised over the 20 standard residues; other targets are skipped",
-    "accuracy": "share of masked residues that are the likeliest token",
-    "expected_accuracy": "mean probability of the true residue",
+    "ppl_standard": "of all selected residues, as ppl, renormalised over the 20 standard ones; other targets are "
+    "skipped",
+    "accuracy": "share of selected residues that are the likeliest token",
+    "expected_accuracy": "mean probability of the true residue, of all selected ones",
     "tape_perplexity": "mean over tokens of exp(predictive entropy): what TAPE's first code calls Perplexity",
     "tape_ece": "exp of the cross-entropy: what TAPE's first code calls ECE, and everybody else perplexity",
     "accuracy_hidden": "accuracy where the model read <mask>",

@@ -68,7 +68,7 @@ class SiteAccuracy(Metric):
         predicted, sites = predicted.detach().reshape(len(sites), -1), sites.reshape(len(sites), -1)
         labelled, right = sites != UNSCORED, predicted == sites
         counts, confusions = [], []
-        for place, scope in enumerate(self.scopes):
+        for scope in self.scopes:
             inside = labelled if scope == ALL else labelled & self._scope(scopes, scope, sites)
             counts.append(torch.stack([(right & inside).sum(1), inside.sum(1)], 1))
             known = inside & (sites >= 0)

@@ -17,7 +17,7 @@ from lit_seqlm.errors import UserError
 from lit_seqlm.metrics.masked_scores import DEFINITIONS, MaskedScores
 from lit_seqlm.model.layers.margin import select
 from lit_seqlm.objective.masked_lm import MaskedLM
-from lit_seqlm.task.base import Task
+from lit_seqlm.task.base import EXACT_SPLITS, Task
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,9 @@ class Score(Task):
         self.card["intervals"] = "95 %, bootstrap over sequences"
         for name in self.card["definitions"]:
             log.info("%s %.4f: %s", name, numbers[name], DEFINITIONS[name])
-        return {f"test/{name}": value for name, value in numbers.items()}
+        self.card["split"] = self.split
+        stage = dict(zip(SPLITS[1:], EXACT_SPLITS, strict=True))[self.split]
+        return {f"{stage}/{name}": value for name, value in numbers.items()}
 
     def _masked(self, datamodule: Any) -> MaskedScores:
         scores = MaskedScores(getattr(datamodule.tokenizer, "standard_ids", []))

@@ -69,6 +69,14 @@ def test_a_list_of_another_corpus_is_refused(tmp_path: Path) -> None:
         made.sequences("train", tokenizer())
 
 
+def test_other_lengths_than_the_lists_are_refused(tmp_path: Path) -> None:
+    made = corpus(tmp_path)
+    listed = (tmp_path / "split.txt").read_text()
+    (tmp_path / "split.txt").write_text(f"# min_len: 5\n# max_len: 80\n{listed}")
+    with pytest.raises(UserError, match=r"source\.max_len=100.*made for max_len=80"):
+        made.digest()
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [("AC-DEFG", "P2: '-' at position 3"), ("ACD1EFG", "P2: '1' at position 4"), ("", "P2")],

@@ -62,6 +62,7 @@ class ProteinCorpus:
             self.fetch()
             held_out, sha256 = read_split_list(self.split), pooch.file_hash(str(self.path))
             held_out.check_source(self.path.name, sha256)
+            held_out.check_lengths(self.min_len, self.max_len)
             said = json.dumps([sha256, held_out.digest()])
             self._digest = hashlib.sha256(said.encode()).hexdigest()[:16]
         return self._digest
@@ -92,10 +93,11 @@ class ProteinCorpus:
         num_read = num_other = 0
         for name, sequence in cleaned(self._records(), tokenizer, f"data={self.name}"):
             num_read += 1
+            split = held_out.split_of(name)
             if not self.min_len <= len(sequence) <= (self.max_len or len(sequence)):
                 num_other += 1
                 continue
-            splits[held_out.split_of(name)].setdefault(sequence)
+            splits[split].setdefault(sequence)
         if "sha256" not in held_out.made:  # else `digest` has compared the file itself
             held_out.check_used(self.path.name)
         found = self._without_repeats(splits)

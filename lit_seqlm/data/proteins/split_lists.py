@@ -69,6 +69,22 @@ class SplitList:
                 "trained on. Make a list with python experiments/split_proteins.py."
             )
 
+    def check_lengths(self, min_len: int, max_len: int | None) -> None:
+        """Refuse other lengths than the list was made for: relatives of what is held out may be among them.
+
+        Raises:
+            UserError: the list says other ones. A list that says none is not refused.
+        """
+        for key, given in (("min_len", min_len), ("max_len", max_len)):
+            said = self.made.get(key, str(given))
+            if said != str(given):
+                shown = "null" if given is None else given
+                raise UserError(
+                    f"data.source.{key}={shown}: the list of what is held out was made for {key}={said}, so "
+                    "relatives of a test protein may have another length. "
+                    f"Say data.source.{key}={said}."
+                )
+
     def check_used(self, corpus: str) -> None:
         """After all accessions were asked for: refuse a list that was made for another corpus.
 

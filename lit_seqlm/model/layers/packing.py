@@ -66,11 +66,6 @@ class Packing:
         return max(self.lengths)
 
     @cached_property
-    def ends(self) -> Tensor:
-        """Zero, and where each sequence ends, int32 (S + 1): `cu_seqlens` of the kernels for GPUs."""
-        return torch.tensor([0, *self.lengths]).cumsum(0).to(self.device, torch.int32)
-
-    @cached_property
     def positions(self) -> Tensor:
         """Of each token in its sequence."""
         lengths_S = torch.tensor(self.lengths)
