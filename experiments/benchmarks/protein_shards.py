@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from lit_seqlm.data.masking import CountedMasking
 from lit_seqlm.data.prepare.options import ProteinOptions
@@ -116,6 +117,7 @@ def prepared(path: Path) -> float:
 
 def streamed(path: Path) -> float:
     """Read an epoch of packed batches, and say this process's peak."""
+    torch.set_num_threads(1)
     tokenizer = AminoAcidTokenizer("cls", "keep", False)
     masking = CountedMasking(0.15, 0.8, 0.1, "content", "row")
     source, budget = ShardSource(str(path.with_suffix(""))), ROW * ROWS

@@ -49,8 +49,8 @@ class PartitionWriter:
     """
 
     def __init__(self, folder: Path):
-        self.folder = folder
         folder.mkdir(parents=True)
+        self._places = [place(folder, partition) for partition in range(NUM_PARTITIONS)]
         self._pending: dict[Path, bytearray] = {}
         self._size = 0
 
@@ -62,7 +62,7 @@ class PartitionWriter:
         order_N = np.argsort(partitions_N, kind="stable")
         begins = np.flatnonzero(np.diff(partitions_N[order_N], prepend=-1))
         for rows in np.split(order_N, begins[1:]) if len(begins) else []:
-            keys, text, called = place(self.folder, int(partitions_N[rows[0]]))
+            keys, text, called = self._places[int(partitions_N[rows[0]])]
             self._append(keys, keys_N[rows].tobytes())
             self._append(text, "".join([texts[row] for row in rows]).encode())
             if names is not None:
