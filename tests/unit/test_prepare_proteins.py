@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import importlib.util
 import json
+import os
 import random
 import shutil
 import sys
@@ -21,6 +22,7 @@ from lit_seqlm.data.prepare.options import ProteinOptions
 from lit_seqlm.data.prepare.partitions import partition_of
 from lit_seqlm.data.prepare.pieces import count_bytes
 from lit_seqlm.data.prepare.pipeline import prepare
+from lit_seqlm.data.proteins.corpus import ProteinCorpus
 from lit_seqlm.data.proteins.split_lists import write_split_list
 from lit_seqlm.data.shards import ShardSource
 from lit_seqlm.errors import UserError
@@ -479,3 +481,18 @@ def test_options_of_the_other_kind_are_refused(
         with pytest.raises(SystemExit):
             command(monkeypatch, "a.tsv", "--output", "corpus", *words)
         assert words[-1] in capsys.readouterr().err
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.skipif("LIT_SEQLM_DATA" not in os.environ, reason="LIT_SEQLM_DATA is unset")
+def test_swissprot_in_shards_is_swissprot_in_memory(tmp_path: Path) -> None:
+    """The same three splits by the same list: two programs that share the cleaning only."""
+    path = "proteins/swissprot_go/swissprot_go_201401_sample100k.tsv.gz"
+    split, data_dir = "swissprot_sample_cluster", os.environ["LIT_SEQLM_DATA"]
+    corpus = ProteinCorpus("sample", data_dir, path, split, None, 30, 512, "", 0)
+    limits = {"min_len": 30, "max_len": 512, "shard_proteins": 2**15}
+    prepare(options_of(tmp_path, inputs=(str(Path(data_dir, path)),), split=split, **limits))
+    tokenizer = AminoAcidTokenizer("cls", "keep", False)
+    for name, found in read_back(tmp_path / "corpus").items():
+        assert sorted(found) == sorted(corpus.sequences(name, tokenizer))
