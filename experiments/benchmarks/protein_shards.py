@@ -123,8 +123,11 @@ def streamed(path: Path) -> float:
     source, budget = ShardSource(str(path.with_suffix(""))), ROW * ROWS
     data = ShardedPackedData(source, tokenizer, masking, ROW, budget, budget, 2**16, 1)
     data.setup()
-    scored = (batch for batch in data.train_dataloader() if batch.mask_BT.any())
-    num_read = sum(int(batch.segments_BT[0, -1]) + 1 for batch in scored)
+    num_read = 0
+    for batch in data.train_dataloader():
+        assert batch.mask_BT is not None
+        assert batch.segments_BT is not None
+        num_read += int(batch.segments_BT[0, -1]) + 1 if batch.mask_BT.any() else 0
     if num_read != source.num_sequences("train"):
         raise UserError(
             f"{path}: {num_read:,} sequences came, not {source.num_sequences('train'):,}."
