@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lit_seqlm.console import shown
+from lit_seqlm.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,13 @@ class TokenStates:
     def put(self, rows_B: Tensor, hidden_BTD: Tensor) -> None:
         """Keep the states of some sequences; those of padding are left out."""
         places_BT, valid_BT = self._places(rows_B, hidden_BTD.size(1))
-        self.states_ND[places_BT[valid_BT]] = hidden_BTD.cpu()[valid_BT].to(self.states_ND.dtype)
+        kept_ND = hidden_BTD.cpu()[valid_BT].to(self.states_ND.dtype)
+        if not kept_ND.isfinite().all():
+            raise UserError(
+                f"states of the frozen trunk are not finite as {self.states_ND.dtype}. Say task.float32_mb=N with "
+                "more megabytes, so that they are kept as float32."
+            )
+        self.states_ND[places_BT[valid_BT]] = kept_ND
 
     def _places(self, rows_B: Tensor, width: int) -> tuple[Tensor, Tensor]:
         places_BT = self.offsets[rows_B][:, None] + torch.arange(width)

@@ -17,6 +17,7 @@ from lit_seqlm.data.proteins.labelled import Labelled, classes_of, labelled_tabl
 from lit_seqlm.data.proteins.secondary_structure import EIGHT, SecondaryStructure, numbers_of
 from lit_seqlm.data.proteins.structures import ContactMaps, PdbChain, contact_map
 from lit_seqlm.errors import UserError
+from lit_seqlm.task.states import TokenStates
 from lit_seqlm.tokenizer.amino_acid import STANDARD, AminoAcidTokenizer
 
 LONG = np.full(30, 3, np.int8)
@@ -341,3 +342,10 @@ def test_secondary_structure_refuses_options_and_other_files(tmp_path: Any) -> N
         (folder / name).write_text("other")
     with pytest.raises(UserError, match="is not the published file"):
         source.fetch()
+
+
+def test_frozen_states_that_float16_cannot_hold_are_refused() -> None:
+    states = TokenStates(torch.empty(3, 2, dtype=torch.float16), np.array([0, 1, 3]))
+    states.put(torch.tensor([0]), torch.full((1, 2, 2), 5.0))
+    with pytest.raises(UserError, match=r"task\.float32_mb"):
+        states.put(torch.tensor([1]), torch.full((1, 2, 2), 1e5))

@@ -40,7 +40,7 @@ def labelled_table(
     """A split; its labels are as they were given.
 
     Args:
-        tested: sequences that may not be among these, and what has each of them.
+        tested: sequences, as written, that may not be among these, and what has each of them.
 
     Raises:
         UserError: for a sequence that is none, and for labels or scopes of another length.
@@ -50,8 +50,8 @@ def labelled_table(
         found = clean(protein.sequence, tokenizer.ambiguous, tokenizer.gapped)
         if found.sequence is None and found.status != "ambiguous":
             raise UserError(f"{where}, {protein.name}: {found.reason}.")
-        if found.sequence is None or found.sequence in tested:
-            why = found.reason or f"has the sequence of one in {tested[found.sequence or '']}"
+        if found.sequence is None or protein.sequence in tested:
+            why = found.reason or f"has the sequence of one in {tested[protein.sequence]}"
             table.dropped.append(Dropped(protein.number, f"{protein.name} {why}"))
             continue
         _check_lengths(protein, len(found.sequence), where)
