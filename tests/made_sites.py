@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_seqlm.data.annotated_table import AnnotatedTable
+from lit_seqlm.data.annotated_table import UNSCORED, AnnotatedTable
 from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.tokenizer.amino_acid import STANDARD
 
@@ -64,3 +64,20 @@ class MadeSites:
             return int(code_L.sum()) % len(self.classes)
         sticky_L = code_L < 8
         return (sticky_L[:, None] & sticky_L[None]).astype(np.int8)
+
+
+class FarContacts(MadeSites):
+    """Pairs of which those nearer than `train_separation` are not learnt, as in the real sources."""
+
+    train_separation = 6
+
+    def __init__(self, data_dir: str, number: int, spread: int):
+        super().__init__(data_dir, "pair", number, spread)
+
+    def table(self, split: str, tokenizer: Any) -> AnnotatedTable:
+        table = super().table(split, tokenizer)
+        if split == "train":
+            for map_LL in table.labels:
+                near_LL = np.tri(len(map_LL), k=self.train_separation - 1, dtype=bool)
+                map_LL[near_LL & near_LL.T] = UNSCORED
+        return table

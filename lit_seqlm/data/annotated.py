@@ -95,6 +95,8 @@ class AnnotatedData(lightning.LightningDataModule):
         self.source, self.tokenizer = source, tokenizer
         self.site, self.measure = source.site, source.measure
         self.tests, self.source_card = source.tests, source.card
+        # Of pairs: nearer ones are not learnt, so that no loss counts them.
+        self.train_separation: int = getattr(source, "train_separation", 0)
         self.budget, self.eval_budget, self.window = budget, eval_budget, window
         self.max_len, self.over_long = max_len, over_long
         self.num_train, self.seed = num_train, seed

@@ -1,7 +1,8 @@
 """Which class a labelled site is of: a residue, a pair of residues, a whole sequence."""
 
-# N = labelled sites, C = classes
+# N = labelled sites, C = classes, T = tokens
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -27,3 +28,11 @@ class SiteClasses:
         nll_N = F.cross_entropy(logits_NC, targets_N, reduction="none").double()
         hits_N = logits_NC.detach().argmax(-1) == targets_N
         return Loss(nll_N.sum(), len(targets_N), nll_N.detach(), targets_N, hits_N)
+
+
+def far_pairs(sites: Tensor, separation: int) -> Tensor:
+    """Classes of pairs (B, T, T) without those of tokens fewer than `separation` apart; 0 leaves all, of any site."""
+    if separation <= 0:
+        return sites
+    place_T = torch.arange(sites.size(-1), device=sites.device)
+    return sites.masked_fill((place_T[:, None] - place_T).abs() < separation, -1)

@@ -15,7 +15,7 @@ from lit_seqlm.checkpoint import load_weights
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.errors import UserError
 from lit_seqlm.model.site_model import SiteModel
-from lit_seqlm.objective.classes import SiteClasses
+from lit_seqlm.objective.classes import SiteClasses, far_pairs
 from lit_seqlm.objective.loss import Loss
 from lit_seqlm.optim.schedule import Schedule
 from lit_seqlm.task.context import warn_of_chance
@@ -82,6 +82,7 @@ class LabelSites(Training):
         self.objective, self.float32_mb, self.folder = objective, float32_mb, Path(folder)
         self.scores = SiteScores(site, classes, measure, dict(self.exact))
         self.states_of: dict[str, TokenStates] = {}
+        self.separation = 0  # of the pairs that are learnt
         self.learns(optimizer, scheduler, monitor, validate_first)
 
     def begin(self, origin: dict[str, Any], tokenizer: Any, what: str) -> None:
@@ -92,6 +93,7 @@ class LabelSites(Training):
     def prepare(self, trainer: lightning.Trainer, datamodule: Any) -> None:
         self.card |= getattr(datamodule, "source_card", {})
         self.scores.begin(datamodule)
+        self.separation = getattr(datamodule, "train_separation", 0)
         if not self.model.frozen:
             return
         if trainer.world_size > 1:
@@ -119,7 +121,7 @@ class LabelSites(Training):
     def _step(self, batch: Batch, stage: str) -> tuple[Tensor, Loss]:
         logits = self._logits(batch, stage)
         assert batch.sites is not None
-        loss = self.objective(logits, batch.sites)
+        loss = self.objective(logits, far_pairs(batch.sites, self.separation))
         self._metric(stage).update(loss)
         if stage == "train":
             self.num_tokens += batch.num_tokens

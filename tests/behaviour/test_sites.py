@@ -112,6 +112,27 @@ def test_contacts_have_every_definition_and_a_baseline_by_separation(runs: Path)
     assert len(arrays["first_labels"]) == (lengths * (lengths - 1) // 2).sum()
 
 
+def test_a_loss_counts_the_pairs_that_are_learnt(tmp_path: Path) -> None:
+    """By a loop over the kept predictions, which have the near pairs too, as the precisions do."""
+    source = "+data.source={_target_:tests.made_sites.FarContacts,data_dir:'',number:8,spread:6}"
+    said = [word for word in training("pair", 1) if not word.startswith("+data.source")]
+    result = run(tmp_path / "run", *said, source)
+    for stage, split in (("val", "valid"), ("first", "first")):
+        arrays, start, losses = kept(tmp_path / "run"), 0, []
+        for length in arrays[f"{split}_lengths"]:
+            for i in range(length):
+                for j in range(i + 1, length):
+                    label, chance = (
+                        arrays[f"{split}_{of}"][start] for of in ("labels", "probabilities")
+                    )
+                    assert label >= 0
+                    start += 1
+                    if j - i >= 6:
+                        losses.append(-np.log(float(chance) if label == 1 else 1 - float(chance)))
+        assert start == len(arrays[f"{split}_labels"])
+        assert result["metrics"][f"{stage}/loss"] == pytest.approx(np.mean(losses), abs=2e-4)
+
+
 @pytest.mark.parametrize("site", HEADS)
 def test_a_loaded_model_says_what_the_run_predicted(
     runs: Path, site: str, monkeypatch: pytest.MonkeyPatch

@@ -132,7 +132,8 @@ class Contacts:
     Args:
         cutoff: Angstrom.
         closed: whether a distance of just the cutoff is a contact.
-        train_separation: pairs that are nearer in the chain are not learnt; validation and tests have all pairs.
+        train_separation: pairs that are nearer in the chain are not learnt; validation and tests have all pairs, which
+            their precisions see, but no loss counts the nearer ones.
     """
 
     site, classes, measure = "pair", ("apart", "contact"), "p_at_l5"
