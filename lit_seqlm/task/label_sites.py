@@ -19,6 +19,7 @@ from lit_seqlm.objective.classes import SiteClasses, far_pairs
 from lit_seqlm.objective.loss import Loss
 from lit_seqlm.optim.schedule import Schedule
 from lit_seqlm.task.context import warn_of_chance
+from lit_seqlm.task.limits import scored_in_part
 from lit_seqlm.task.ranks import step_loss
 from lit_seqlm.task.site_beside import with_baseline
 from lit_seqlm.task.site_scores import SiteLoss, SiteScores
@@ -113,6 +114,7 @@ class LabelSites(Training):
 
     def evaluate(self, trainer: lightning.Trainer, datamodule: Any) -> dict[str, float]:
         numbers = self._test(trainer, datamodule)
+        self.card |= scored_in_part(trainer, datamodule, [split for _, split in self.exact])
         self.scores.write(self.folder, writes=trainer.is_global_zero)
         stages = tuple(f"{stage}/" for stage, _ in self.exact)
         kept = {name: value for name, value in numbers.items() if name.startswith(stages)}

@@ -42,8 +42,10 @@ def with_baseline(
 def _of_baseline(
     baseline: SiteBaseline, scores: SiteScores, stage: str, datamodule: Any, device: torch.device
 ) -> dict[str, float]:
-    """The same measures of it, by the same metric, of the same batches."""
+    """The same measures of it, by the same metric, of the same batches: none that a limit left unscored."""
     for batch in datamodule.exact_dataloader(scores.splits[stage]):
+        if scores.kept[stage].keys().isdisjoint(batch.rows_B.tolist()):
+            continue
         moved = move_data_to_device(batch, device)
         scores.update(stage, baseline.logits(batch.sites.shape).to(device), moved, keep=False)
     numbers = scores.collect(stage)

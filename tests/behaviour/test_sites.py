@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 import lit_seqlm
 from lit_seqlm.errors import UserError
+from lit_seqlm.task.limits import CHOICE
 from tests.behaviour.test_predict import run
 from tests.behaviour.test_resume import SLOWED, assert_same_end, killed_midway
 from tests.conftest import Program
@@ -131,6 +132,30 @@ def test_a_loss_counts_the_pairs_that_are_learnt(tmp_path: Path) -> None:
                         losses.append(-np.log(float(chance) if label == 1 else 1 - float(chance)))
         assert start == len(arrays[f"{split}_labels"])
         assert result["metrics"][f"{stage}/loss"] == pytest.approx(np.mean(losses), abs=2e-4)
+
+
+def test_a_limit_on_batches_is_told_and_its_baseline_is_of_the_same_rows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = ["data.eval_budget=30", "trainer.limit_test_batches=2", "trainer.limit_val_batches=1"]
+    result = run(tmp_path / "run", *training("residue", 1, *limits))
+    arrays, metrics = kept(tmp_path / "run"), result["metrics"]
+    num_rows = len(arrays["first_names"])
+    assert 2 <= num_rows < 8
+    said = f"{num_rows} of 8 rows, the shortest (trainer.limit_test_batches=2)"
+    assert result["card"]["scored_in_part"]["first"] == said
+    assert "limit_val_batches=1" in result["card"]["scored_in_part"][CHOICE]
+    assert f"first: scored in part, so its numbers are not the split's: {said}" in caplog.text
+    labels = np.hstack(MadeSites("", "residue", 8, 6).table("train", None).labels)
+    share = (arrays["first_labels"] == np.bincount(labels).argmax()).mean()
+    assert metrics["baseline/majority/first/q"] == pytest.approx(share)
+    assert metrics["baseline/majority/first/sequences"] == metrics["first/sequences"] == num_rows
+
+
+def test_what_is_scored_as_a_whole_says_nothing_of_limits(runs: Path) -> None:
+    for site in HEADS:
+        card = json.loads((runs / site / "result.json").read_text())["card"]
+        assert "scored_in_part" not in card
 
 
 @pytest.mark.parametrize("site", HEADS)
