@@ -178,6 +178,27 @@ def test_what_does_not_fit_is_refused_by_name(
         data(source)
 
 
+@pytest.mark.parametrize("wrong", [65536, 65537, -65535, 1e30, float("inf")])
+def test_a_class_beyond_16_bits_is_refused_and_not_another_one(folder: Path, wrong: float) -> None:
+    labels = {"primary": "ACD", "ss3": [0, wrong, 2], "valid_mask": [1, 1, 1]}
+    changed(folder, "secondary_structure", "train", **labels)
+    changed(folder, "remote_homology", "train", fold_label=wrong)
+    said = r"train, 0: 'ss3' is -?\w+ at position 2; a class is a whole number from -32768 to 32767"
+    for train_on in ("all", "resolved"):
+        with pytest.raises(UserError, match=said):
+            data(structure(folder, train_on=train_on))
+    with pytest.raises(UserError, match=r"train, 0: 'fold_label' is .* at position 1; a class is"):
+        data(TapeRemoteHomology(str(folder), "remote_homology"))
+
+
+@pytest.mark.parametrize("train_on", ["all", "resolved"])
+def test_a_class_beyond_8_bits_is_refused_and_not_another_one(folder: Path, train_on: str) -> None:
+    labels = {"primary": "ACD", "ss3": [0, 256, 2], "valid_mask": [1, 1, 1]}
+    changed(folder, "secondary_structure", "train", **labels)
+    with pytest.raises(UserError, match=r"train, 0: class 256"):
+        data(structure(folder, train_on=train_on))
+
+
 @pytest.mark.parametrize("task", ["structure", "contacts", "folds"])
 def test_lmdb_is_read_as_json_is(folder: Path, task: str) -> None:
     def source() -> Any:

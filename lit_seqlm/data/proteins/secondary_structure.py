@@ -132,7 +132,7 @@ def _check(classes: int, pdb_split: str | None, train_on: str) -> None:
 def resolved_only(table: AnnotatedTable) -> AnnotatedTable:
     """Its labels without those of residues that have no coordinates."""
     table.labels = [
-        np.where(part, label, UNSCORED).astype(np.int8)
+        np.where(part, label, UNSCORED).astype(label.dtype)
         for label, part in zip(table.labels, table.scopes["resolved"], strict=True)
     ]
     return table

@@ -202,4 +202,11 @@ def whole_numbers(record: dict[str, Any], key: str, where: str) -> np.ndarray:
     found = numbers_of(record, key, where)
     if found.ndim != 1 or not len(found) or not (found == np.round(found)).all():
         raise UserError(f"{where}: {key!r} is no list of classes, which are whole numbers.")
+    least, most = np.iinfo(np.int16).min, np.iinfo(np.int16).max
+    if (outside_L := (found < least) | (found > most)).any():
+        place = int(np.argmax(outside_L))
+        raise UserError(
+            f"{where}: {key!r} is {found[place]:.0f} at position {place + 1}; a class is a whole number from "
+            f"{least} to {most}."
+        )
     return found.astype(np.int16)
