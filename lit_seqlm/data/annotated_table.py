@@ -44,12 +44,16 @@ class AnnotatedTable:
         return len(self.sequences)
 
     def check(self, num_classes: int, where: str) -> None:
-        """Raise UserError where a residue or a chain has a class that there is not."""
+        """Raise UserError where a residue or a chain has a class that there is not; only a chain's may be `OUTSIDE`."""
         for name, label in zip(self.names, self.labels, strict=True):
-            values = np.atleast_1d(label)
-            if len(values) and not OUTSIDE <= values.min() <= values.max() < num_classes:
+            values, is_chain = np.atleast_1d(label), np.ndim(label) == 0
+            wrong = (values < (OUTSIDE if is_chain else UNSCORED)) | (values >= num_classes)
+            if wrong.any():
+                place = int(np.argmax(wrong))
+                at = "" if is_chain else f" at position {place + 1}"
                 raise UserError(
-                    f"{where}, {name}: class {values.max()}; there are 0 to {num_classes - 1}."
+                    f"{where}, {name}: class {values[place]}{at}; accepted are 0 to {num_classes - 1}, and {UNSCORED} "
+                    "where there is no label."
                 )
 
     def select(

@@ -230,7 +230,7 @@ def test_a_skipped_chain_is_named(caplog: pytest.LogCaptureFixture) -> None:
         ({"sequence": "AC1D"}, "train-0: '1' at position 3"),
         (
             {"label": LONG, "sequence": "A" * 30, "scopes": SCOPES},
-            "train-0: class 3; there are 0 to 2",
+            "train-0: class 3 at position 1; accepted are 0 to 2, and -1 where there is no label",
         ),
     ],
 )
@@ -239,6 +239,29 @@ def test_what_does_not_fit_is_refused_by_name(changes: dict[str, Any], message: 
     source.changes = changes
     with pytest.raises(UserError, match=message):
         data(source)
+
+
+@pytest.mark.parametrize("wrong", [-2, -3, -128, 3, 127])
+def test_a_class_that_there_is_not_is_named_with_its_place(wrong: int) -> None:
+    """Also one between others that are larger, and smaller."""
+    source = Made("residue")
+    label = np.array([2, -1, 0, wrong, 2, 1], np.int8)
+    scopes = {name: part[:6] for name, part in SCOPES.items()}
+    source.changes = {"sequence": "ACDEFG", "label": label, "scopes": scopes}
+    with pytest.raises(UserError, match=rf"train-0: class {wrong} at position 4; accepted are 0"):
+        data(source)
+    label[3] = -1
+    data(source)
+
+
+def test_only_a_chain_may_be_of_a_class_that_is_not_learnt() -> None:
+    source = Made("chain")
+    source.changes = {"label": OUTSIDE}
+    data(source)
+    for wrong in (-3, 3):
+        source.changes = {"label": wrong}
+        with pytest.raises(UserError, match=rf"train-0: class {wrong}; accepted are 0 to 2"):
+            data(source)
 
 
 def test_options_that_cannot_be_are_refused() -> None:
