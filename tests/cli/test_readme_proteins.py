@@ -40,7 +40,7 @@ def test_perplexities_are_the_kept_ones(label: str, row: str) -> None:
 
 def test_the_floor_is_that_of_the_ngrams() -> None:
     record = json.loads((ROOT / "experiments/xiao2021_proteinlm/ngrams.json").read_text())
-    models = record["splits"]["swissprot_sample_cluster"]["models"]
+    models = record["splits"]["swissprot_sample_cascaded"]["models"]
     names = ("unigram", "5-gram", "two-sided, 2 on each side")
     assert " / ".join(f"{models[name]['ppl']:.2f}" for name in names) in line("letter frequencies")
 
