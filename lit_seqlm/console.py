@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console as RichConsole
 from rich.progress import track
 
+FILE_ONLY = {"on_screen": False}  # as `extra` of a message that is too long for a screen
 WIDE = 160  # columns of a file or a pipe, where nothing needs to be narrow
 
 
@@ -20,6 +21,10 @@ class Console(logging.StreamHandler[Any]):
     @stream.setter
     def stream(self, value: Any) -> None:
         """Fixed: it is looked up at every line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "on_screen", True):
+            super().emit(record)
 
 
 def for_tables() -> RichConsole:

@@ -32,6 +32,7 @@ class AnnotatedTable:
             where there is nothing to score. A sequence of maps may make each when it is asked for.
         scopes: named parts of the residues that a number may be restricted to, bool (L,) for each sequence.
         dropped: what is not among them, and why.
+        numbers: of each its row in the file, from 1; from 1 on where they are not given.
     """
 
     names: list[str]
@@ -39,6 +40,10 @@ class AnnotatedTable:
     labels: Sequence[Any]
     scopes: dict[str, list[np.ndarray]] = field(default_factory=dict)
     dropped: list[Dropped] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.numbers = self.numbers or list(range(1, len(self) + 1))
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -66,11 +71,12 @@ class AnnotatedTable:
             Picked(self.labels, places),
             {name: [parts[place] for place in places] for name, parts in self.scopes.items()},
             [*self.dropped, *dropped],
+            [self.numbers[place] for place in places],
         )
 
     def without(self, reasons: dict[int, str]) -> "AnnotatedTable":
         """Without the places given, each dropped for its reason."""
-        return self.select(*kept_and_dropped(np.arange(1, len(self) + 1), reasons))
+        return self.select(*kept_and_dropped(np.array(self.numbers), reasons))
 
     def cut(self, length: int) -> "AnnotatedTable":
         """Every sequence with its labels after so many residues."""
@@ -80,6 +86,7 @@ class AnnotatedTable:
             Picked(self.labels, range(len(self)), length),
             {name: [part[:length] for part in parts] for name, parts in self.scopes.items()},
             self.dropped,
+            self.numbers,
         )
 
 

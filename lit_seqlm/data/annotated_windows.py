@@ -37,6 +37,7 @@ def in_windows(table: AnnotatedTable, size: int) -> tuple[AnnotatedTable, np.nda
         for read, scored in windows(len(sequence), size):
             proteins.append(place)
             found.names.append(table.names[place])
+            found.numbers.append(table.numbers[place])
             found.sequences.append(sequence[read])
             labels.append(_within(table.labels[place], read, scored, UNSCORED))
             for name, parts in table.scopes.items():

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from scipy import sparse
 
+from lit_seqlm.console import FILE_ONLY
 from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.targets import Target
 
 log = logging.getLogger(__name__)
 
-SHOWN = 3  # dropped rows named in the log
+SHOWN = 3  # dropped rows named on the screen
 
 
 class Dropped(NamedTuple):
@@ -120,12 +121,15 @@ def kept_and_dropped(
 
 
 def report_dropped(where: str, dropped: list[Dropped]) -> None:
-    """One line in the log: how many rows, and the first few with their reasons."""
+    """One line on the screen: how many rows, and the first few with their reasons; all of them in the log's file."""
     if dropped:
-        first = "; ".join(f"row {row}: {reason}" for row, reason in sorted(dropped)[:SHOWN])
-        more = "; ..." if len(dropped) > SHOWN else ""
+        told = [f"row {row}: {reason}" for row, reason in sorted(dropped)]
+        first = "; ".join(told[:SHOWN])
+        more = "; ..., all in run.log" if len(dropped) > SHOWN else ""
         rows = "row is" if len(dropped) == 1 else "rows are"
         log.warning("%s: %d %s left out (%s%s)", where, len(dropped), rows, first, more)
+        if more:
+            log.info("%s, left out:\n  %s", where, "\n  ".join(told), extra=FILE_ONLY)
 
 
 def report_unknown(where: str, table: PropertyTable, tokenizer: Any) -> None:

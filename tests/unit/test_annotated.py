@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from lit_seqlm.console import Console
 from lit_seqlm.data.annotated import AnnotatedData
 from lit_seqlm.data.annotated_table import OUTSIDE, UNSCORED, AnnotatedTable
 from lit_seqlm.data.annotated_windows import windows
@@ -291,6 +292,33 @@ def test_ambiguous_sequences_are_left_out_and_told(caplog: pytest.LogCaptureFixt
         made = data(source, ambiguous="drop")
     assert len(made.tables["train"]) == SIZES["train"] - 1
     assert "train-0 'X' at position 2 is ambiguous" in caplog.text
+
+
+def test_dropped_rows_are_numbered_as_the_file_has_them(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first one is ambiguous, which moves all others up; the screen names three, the file all."""
+    source = Made("residue")
+    scopes = {name: part[:3] for name, part in SCOPES.items()}
+    source.changes = {"sequence": "XXX", "label": LONG[:3], "scopes": scopes}
+    long = [p for p in source.proteins("train")[1:] if len(p.sequence) > 20]
+    file, screen = logging.FileHandler(tmp_path / "run.log"), Console()
+    logger = logging.getLogger("lit_seqlm")
+    logger.setLevel(logging.INFO)
+    for handler in (file, screen):
+        logger.addHandler(handler)
+    try:
+        made = data(source, max_len=20, over_long="skip", ambiguous="drop")
+    finally:
+        for handler in (file, screen):
+            logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+    said = [f"row {p.number}: {p.name}, too_long: {len(p.sequence)} residues" for p in long]
+    said.insert(0, "row 1: train-0 'X' at position 1 is ambiguous")
+    assert [f"row {row}: {why}" for row, why in made.tables["train"].table.dropped] == said
+    shown, written = capsys.readouterr().out, (tmp_path / "run.log").read_text()
+    assert [one in shown for one in said] == [True] * 3 + [False] * (len(said) - 3)
+    assert all(one in written for one in said)
 
 
 def test_what_is_tested_is_not_learnt() -> None:

@@ -56,6 +56,7 @@ def labelled_table(
             continue
         _check_lengths(protein, len(found.sequence), where)
         table.names.append(protein.name)
+        table.numbers.append(protein.number)
         table.sequences.append(found.sequence)
         labels.append(protein.label)
         for name, part in protein.scopes.items():
