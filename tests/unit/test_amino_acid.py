@@ -121,3 +121,13 @@ def test_dropped_and_lowered_sequences_are_told(caplog: pytest.LogCaptureFixture
     assert [record.name for record in kept] == ["b", "d"]
     assert "1 sequences had lower-case letters" in caplog.text
     assert "2 sequences left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("written", "position"), [("MK-V.xA", 6), ("--X", 3), ("M K-B-*", 4), ("MXJ", 2), ("mkvu*", 4)]
+)
+def test_an_ambiguous_residue_stands_where_it_is_written(written: str, position: int) -> None:
+    found = clean(written, "drop", gapped=True)
+    letter = written.replace(" ", "")[position - 1].upper()
+    assert found.status == "ambiguous"
+    assert found.reason == f"{letter!r} at position {position} is ambiguous"

@@ -43,7 +43,8 @@ class Cleaned:
 def clean(written: str, ambiguous: str, gapped: bool) -> Cleaned:
     """Take out white space and one final ``*``, make upper case, and apply the policies of the tokenizer.
 
-    J is in no vocabulary and always becomes X. Positions in messages count the letters as they are written.
+    J is in no vocabulary and always becomes X. Positions in messages count the signs as they are written, gaps
+    too, but no white space.
 
     Args:
         ambiguous, gapped: as `lit_seqlm.tokenizer.amino_acid.AminoAcidTokenizer` has them.
@@ -60,8 +61,9 @@ def clean(written: str, ambiguous: str, gapped: bool) -> Cleaned:
     if not sequence.isascii() or set(found) - set(RESIDUES):
         return Cleaned(None, "illegal", _where(letters, gapped), lowered)
     if ambiguous == "drop" and set(upper) - set(STANDARD):
-        bad = next(i for i, letter in enumerate(upper) if letter not in STANDARD)
-        why = f"{upper[bad]!r} at position {bad + 1} is ambiguous"
+        signs = letters.upper()  # with its gaps, which count
+        bad = next(i for i, sign in enumerate(signs) if sign not in STANDARD + "-.")
+        why = f"{signs[bad]!r} at position {bad + 1} is ambiguous"
         return Cleaned(None, "ambiguous", why, lowered)
     return Cleaned(found, "ok", "", lowered)
 
