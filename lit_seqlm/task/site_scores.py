@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lit_seqlm.data.annotated_table import BEGIN, padded_sites
+from lit_seqlm.data.annotated_table import BEGIN, UNSCORED, padded_sites
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.metrics.contact_precision import ContactPrecision
 from lit_seqlm.metrics.mean_loss import MeanLoss
@@ -89,7 +89,7 @@ class SiteScores(nn.Module):
         """``predictions.npz``: of each split ``SPLIT_names``, ``_lengths``, ``_labels``, ``_probabilities`` (float16).
 
         Sites of all sequences stand end to end; of pairs those above the diagonal, row by row, with the
-        probability of a contact. Labels below zero are not scored.
+        probability of a contact. Labels below zero are not scored; a row without any is there, too.
 
         Args:
             writes: true in one process; all must call this.
@@ -100,7 +100,9 @@ class SiteScores(nn.Module):
             everyones = of_all_ranks(mine)
             found: Kept = {}
             for part in everyones.get("ranks", [everyones]):
-                found |= part["kept"]
+                for row, known in part["kept"].items():
+                    if row not in found or (known[0] != UNSCORED).any():  # else silenced there
+                        found[row] = known
             rows = sorted(found)
             names = self.tables[stage].table.names
             arrays |= {
@@ -140,5 +142,4 @@ class SiteScores(nn.Module):
             if self.site == "pair":
                 upper = np.triu_indices(length, 1)
                 label, found = label[upper], found[..., CONTACT][upper]
-            if (label != -1).any():  # silenced in this process
-                self.kept[stage][row] = (label.astype(np.int16), found)
+            self.kept[stage][row] = (label.astype(np.int16), found)
