@@ -225,7 +225,9 @@ def test_remote_homology_is_a_part_and_its_other_folds_are_wrong() -> None:
     outside = [list(table.labels).count(OUTSIDE) for table in found.values()]
     assert outside == [0, 7, 5, 12, 5]
     assert set(found["train"].labels) == set(range(516))
+    assert source.card["data"] == "partial: 2,270 of 12,312 training domains, 516 of 1,195 folds"
     clean = data(RemoteHomology(ROOT, True), "truncate")
+    assert clean.source.card["data"].startswith("partial: 2,264 of 12,312 training domains, 516 ")
     tested = {one for test in source.tests for one in found[test].sequences}
     assert not tested & set(clean.tables["train"].table.sequences)
     assert [len(clean.tables[split]) for split in ("train", "valid")] == [2264, 114]
