@@ -50,3 +50,20 @@ def test_what_is_tested_is_left_out_by_its_row(tmp_path: Path, split: str) -> No
     table = twin.table(split, TOKENIZER)
     row, name = {"train": (3, "d3"), "valid": (5, "d5")}[split]
     assert table.dropped == [(row, f"{name} has the sequence of one in test family")]
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [("AGUDA", "aguda"), ("aguda*", "AGUDA"), (" AGUDA", "AGXDA"), ("AGDA-", "A.GDA")],
+)
+@pytest.mark.parametrize("ambiguous", ["keep", "to_x"])
+def test_forms_that_a_model_may_read_alike_are_one_sequence(
+    tmp_path: Path, written: str, said: str, ambiguous: str
+) -> None:
+    """Whatever the tokenizer: which folds are learnt does not depend on it."""
+    train = [*TRAIN, ("d9", "z.1", written)]
+    twin = source(tmp_path, train=train, family=[("d8", "c.1", said)])
+    table = twin.table("train", AminoAcidTokenizer("cls", ambiguous, True))
+    assert table.names == [name for name, _, _ in TRAIN]
+    assert table.dropped == [(5, "d9 has the sequence of one in test family")]
+    assert "z.1" not in twin.classes

@@ -40,7 +40,7 @@ def labelled_table(
     """A split; its labels are as they were given.
 
     Args:
-        tested: sequences, as written, that may not be among these, and what has each of them.
+        tested: sequences that may not be among these, each as `comparable` has it, and what has it.
 
     Raises:
         UserError: for a sequence that is none, and for labels or scopes of another length.
@@ -50,8 +50,9 @@ def labelled_table(
         found = clean(protein.sequence, tokenizer.ambiguous, tokenizer.gapped)
         if found.sequence is None and found.status != "ambiguous":
             raise UserError(f"{where}, {protein.name}: {found.reason}.")
-        if found.sequence is None or protein.sequence in tested:
-            why = found.reason or f"has the sequence of one in {tested[protein.sequence]}"
+        form = comparable(protein.sequence)
+        if found.sequence is None or form in tested:
+            why = found.reason or f"has the sequence of one in {tested[form]}"
             table.dropped.append(Dropped(protein.number, f"{protein.name} {why}"))
             continue
         _check_lengths(protein, len(found.sequence), where)
@@ -63,6 +64,11 @@ def labelled_table(
             table.scopes.setdefault(name, []).append(part)
         assert all(len(parts) == len(labels) for parts in table.scopes.values())
     return table
+
+
+def comparable(written: str) -> str:
+    """The form that two sequences share if some tokenizer reads them alike: clean, no gaps, ambiguous residues as X."""
+    return clean(written, "to_x", gapped=True).sequence or written
 
 
 def classes_of(letters: str, number_of: Mapping[str, int], where: str) -> np.ndarray:

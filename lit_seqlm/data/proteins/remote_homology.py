@@ -7,7 +7,7 @@ from typing import Any
 
 from lit_seqlm.data.annotated_table import OUTSIDE, AnnotatedTable
 from lit_seqlm.data.input_rows import InputRow
-from lit_seqlm.data.proteins.labelled import Labelled, labelled_table
+from lit_seqlm.data.proteins.labelled import Labelled, comparable, labelled_table
 from lit_seqlm.data.proteins.published import PublishedFiles
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class RemoteHomology(Folds):
     def _learnt(self) -> list[Labelled]:
         """Domains of the training split that are no test's."""
         tested = self._tested("train")
-        return [one for one in self._of("train") if one.sequence not in tested]
+        return [one for one in self._of("train") if comparable(one.sequence) not in tested]
 
     def _of(self, split: str) -> list[Labelled]:
         """Domains of a split; the label is the name of the fold."""
@@ -117,7 +117,9 @@ class RemoteHomology(Folds):
     def _tested(self, split: str) -> dict[str, str]:
         if split in TESTS or not self.drop_test_overlaps:
             return {}
-        return {one.sequence: f"test {test}" for test in TESTS for one in self._of(test)}
+        return {
+            comparable(one.sequence): f"test {test}" for test in TESTS for one in self._of(test)
+        }
 
     def _read(self) -> list[dict[str, str]]:
         if not self._rows:

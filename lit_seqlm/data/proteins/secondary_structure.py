@@ -14,7 +14,7 @@ import numpy as np
 from lit_seqlm.data.annotated_table import UNSCORED, AnnotatedTable
 from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.proteins.fasta import parse_fasta
-from lit_seqlm.data.proteins.labelled import Labelled, classes_of, labelled_table
+from lit_seqlm.data.proteins.labelled import Labelled, classes_of, comparable, labelled_table
 from lit_seqlm.data.proteins.published import PublishedFiles
 from lit_seqlm.data.proteins.structures import PdbChains
 from lit_seqlm.errors import UserError
@@ -90,7 +90,8 @@ class SecondaryStructure:
         self.fetch()
         where, tested = f"data={self.name}, {split}", {}
         if self.drop_test_overlaps and split not in self.tests:
-            tested = {chain.sequence: test for test in self.tests for chain in self.chains_of(test)}
+            of_tests = ((test, chain) for test in self.tests for chain in self.chains_of(test))
+            tested = {comparable(chain.sequence): test for test, chain in of_tests}
         number_of, chains = numbers_of(self.num_classes), []
         for chain in self.chains_of(split):
             numbers_L = classes_of(chain.label, number_of, f"{where}, {chain.name}")
