@@ -190,12 +190,8 @@ def origin_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def model_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    prefix = "model."
-    return {
-        k.removeprefix(prefix): v
-        for k, v in checkpoint["state_dict"].items()
-        if k.startswith(prefix)
-    }
+    whole = checkpoint["state_dict"].items()
+    return {k.removeprefix("model."): v for k, v in whole if k.startswith("model.")}
 
 
 def random_state() -> list[torch.Tensor]:
@@ -241,6 +237,7 @@ def load(path: str | Path) -> Loaded:
     if config.get("head"):
         data, head = build(config["data"]), partial(build, config["head"])  # no split is read
         if hasattr(data, "site"):
+            data.classes = tuple(checkpoint.get("classes", ()))
             model = SiteModel.on(model, head, data.site, len(data.classes))
         else:
             sizes = len(data.targets), len(data.covariates)

@@ -132,6 +132,8 @@ def assemble(cfg: DictConfig, data: Any, origin: dict[str, Any] | None = None) -
     if recipe.uses_splits(cfg):
         data.prepare_data()
         data.setup()
+    elif origin and "classes" in origin and hasattr(data, "site"):
+        data.classes = tuple(origin["classes"])
     task = build(cfg.task, **_parts(cfg, data))
     if origin:
         task.begin(origin, data.tokenizer, f"init_from={cfg.init_from}")

@@ -81,3 +81,21 @@ class FarContacts(MadeSites):
                 near_LL = np.tri(len(map_LL), k=self.train_separation - 1, dtype=bool)
                 map_LL[near_LL & near_LL.T] = UNSCORED
         return table
+
+
+class FoundClasses(MadeSites):
+    """Chains whose classes are found in the training data, as folds are; it counts how often these are read."""
+
+    reads = 0
+
+    def __init__(self, data_dir: str, number: int, spread: int):
+        self.site, self.number, self.spread = "chain", number, spread
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        FoundClasses.reads += 1
+        return CLASSES[self.site]
+
+    @property
+    def card(self) -> dict[str, Any]:
+        return {"made": f"{len(self.classes)} classes"}

@@ -89,7 +89,9 @@ class RunCheckpoint(Checkpoint):
 
     def _identity(self, trainer: lightning.Trainer) -> dict[str, Any]:
         """What makes a file of weights usable by itself."""
-        return {"config": self.config, "tokenizer": trainer.datamodule.tokenizer.state_dict()}  # type: ignore[attr-defined]
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        said = {"config": self.config, "tokenizer": data.tokenizer.state_dict()}
+        return said | ({"classes": list(data.classes)} if hasattr(data, "classes") else {})
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_value": self.best_value}

@@ -94,7 +94,8 @@ class AnnotatedData(lightning.LightningDataModule):
             at_least_one(key, size)
         self.source, self.tokenizer = source, tokenizer
         self.site, self.measure = source.site, source.measure
-        self.tests, self.source_card = source.tests, source.card
+        self.tests = source.tests
+        self._classes: tuple[str, ...] = ()
         # Of pairs: nearer ones are not learnt, so that no loss counts them.
         self.train_separation: int = getattr(source, "train_separation", 0)
         self.budget, self.eval_budget, self.window = budget, eval_budget, window
@@ -104,8 +105,18 @@ class AnnotatedData(lightning.LightningDataModule):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Their names, in the order of their numbers; what a source finds in its data is read for it."""
-        return self.source.classes
+        """Their names, in the order of their numbers; a source that finds them in its data reads these."""
+        return self._classes or self.source.classes
+
+    @classes.setter
+    def classes(self, names: tuple[str, ...]) -> None:
+        """Those of a trained model, for which no data need be there."""
+        self._classes = names
+
+    @property
+    def source_card(self) -> dict[str, Any]:
+        """What a reader of the numbers has to know."""
+        return self.source.card
 
     def fingerprint(self) -> str:
         """What tells this data from another under the same name; part of a run's identity."""

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hydra.core.global_hydra import GlobalHydra
 
+import lit_seqlm
 from lit_seqlm.errors import UserError
 from tests.behaviour.test_predict import run
 from tests.behaviour.test_sites import HEADS, MODEL, kept, made, training
-from tests.made_sites import CLASSES, MadeSites
+from tests.made_sites import CLASSES, FoundClasses, MadeSites
 
 BAD = "ACD3"
 
@@ -90,6 +92,30 @@ def test_arrays_are_the_probabilities_of_each_protein(
     if site == "pair":
         expected = [float(line["expected_contacts"]) for line in lines if line["status"] == "ok"]
         np.testing.assert_allclose(expected, [one.sum() for one in flat], rtol=1e-4)
+
+
+def test_no_training_data_are_read_for_the_classes(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in the checkpoint; of a run from before they were, the data say them."""
+    monkeypatch.setattr("lit_seqlm.config.refuse_foreign", lambda node, where: None)
+    source = "+data.source={_target_:tests.made_sites.FoundClasses,data_dir:'',number:8,spread:6}"
+    said = [word for word in training("chain", 1) if not word.startswith("+data.source")]
+    run(tmp_path / "run", *said, source)
+    asked = [*made("chain")[:2], source, "task=annotate", f"init_from={tmp_path / 'run'}", "logger=none",
+             f"task.input={runs / 'chain.txt'}"]  # fmt: skip
+    FoundClasses.reads = 0
+    run(tmp_path / "new", *asked, f"task.output={tmp_path / 'new.csv'}")
+    assert lit_seqlm.load(tmp_path / "run").classes == CLASSES["chain"]
+    assert FoundClasses.reads == 0
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    checkpoint = torch.load(best, weights_only=True)
+    assert checkpoint.pop("classes") == list(CLASSES["chain"])
+    torch.save(checkpoint, best)
+    run(tmp_path / "old", *asked, f"task.output={tmp_path / 'old.csv'}")
+    assert lit_seqlm.load(tmp_path / "run").classes == CLASSES["chain"]
+    assert FoundClasses.reads > 0
+    assert answers(tmp_path / "old.csv") == answers(tmp_path / "new.csv")
 
 
 def test_a_chain_has_its_likeliest_classes(runs: Path, tmp_path: Path) -> None:
