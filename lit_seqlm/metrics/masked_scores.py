@@ -20,6 +20,8 @@ DEFINITIONS = {
     "ppl_hidden": "the same, of those selected residues alone that the model read as <mask>: comparable with n-grams",
     "ppl_standard": "of all selected residues, as ppl, renormalised over the 20 standard ones; other targets are "
     "skipped",
+    "ppl_standard_hidden": "the same, of those selected residues alone that the model read as <mask>: exp of the mean "
+    "of -ln(p(true) / sum of p over the 20), over hidden residues whose true letter is one of the 20",
     "accuracy": "share of selected residues that are the likeliest token",
     "expected_accuracy": "mean probability of the true residue, of all selected ones",
     "tape_perplexity": "mean over tokens of exp(predictive entropy): what TAPE's first code calls Perplexity",
@@ -95,4 +97,6 @@ class MaskedScores:
         kept_N = ~np.isnan(standard_N)
         if kept_N.any():
             numbers["ppl_standard"] = exp(float(standard_N[kept_N].mean()))
+        if (both_N := kept_N & hidden_N).any():
+            numbers["ppl_standard_hidden"] = exp(float(standard_N[both_N].mean()))
         return numbers

@@ -27,7 +27,7 @@ def test_a_uniform_model_has_the_perplexity_of_its_alphabet() -> None:
         assert found[name] == pytest.approx(25, rel=1e-6), name
     assert found["expected_accuracy"] == pytest.approx(0.04)
     assert found["ppl_low"] == pytest.approx(found["ppl_high"]), "all sequences are alike"
-    assert "ppl_standard" not in found
+    assert not {"ppl_standard", "ppl_standard_hidden"} & found.keys()
     assert (found["tokens"], found["sequences"]) == (50, 10)
 
 
@@ -43,7 +43,7 @@ def test_numbers_are_those_of_a_loop_however_batches_are_cut() -> None:
         cut.update(log_prob[rows], targets[rows], hidden[rows], owner[rows])
     found = whole.compute()
     assert found == cut.compute()
-    nll, read, standard, entropies, right = [], [], [], [], []
+    nll, read, standard, entropies, right, both = [], [], [], [], [], []
     for row, target, is_hidden in zip(
         log_prob.numpy(), targets.tolist(), hidden.tolist(), strict=True
     ):
@@ -51,15 +51,34 @@ def test_numbers_are_those_of_a_loop_however_batches_are_cut() -> None:
         read += [-row[target]] * is_hidden
         if target in STANDARD:
             standard.append(-row[target] + math.log(sum(math.exp(row[one]) for one in STANDARD)))
+            both += standard[-1:] * is_hidden
         entropies.append(math.exp(-sum(math.exp(x) * x for x in row)))
         right.append(row.argmax() == target)
     assert found["ppl"] == pytest.approx(math.exp(np.mean(nll)))
     assert found["ppl_hidden"] == pytest.approx(math.exp(np.mean(read)))
     assert found["ppl_standard"] == pytest.approx(math.exp(np.mean(standard)))
+    assert 0 < len(both) < min(len(read), len(standard))
+    assert found["ppl_standard_hidden"] == pytest.approx(math.exp(np.mean(both)))
     assert found["tape_perplexity"] == pytest.approx(np.mean(entropies))
     assert found["tape_ece"] == pytest.approx(found["ppl"])
     assert found["accuracy"] == pytest.approx(np.mean(right))
     assert found["ppl_low"] < found["ppl"] < found["ppl_high"]
+
+
+def test_a_uniform_model_has_the_perplexity_of_the_standard_letters_where_it_sees_none() -> None:
+    """20, though it is sure of the residues it was shown; where none was hidden there is no such number."""
+    log_prob, targets = uniform(40, 32), 5 + torch.arange(40) % 25
+    hidden = torch.arange(40) < 30
+    log_prob[~hidden] = torch.eye(32)[targets[~hidden]].log()
+    scores, shown = MaskedScores(STANDARD), MaskedScores(STANDARD)
+    scores.update(log_prob, targets, hidden, torch.arange(40) // 8)
+    found = scores.compute()
+    assert found["ppl_standard_hidden"] == pytest.approx(20, rel=1e-6)
+    assert found["ppl_hidden"] == pytest.approx(32, rel=1e-6)
+    assert found["ppl_standard"] < 19
+    shown.update(log_prob, targets, torch.zeros_like(hidden), torch.arange(40) // 8)
+    assert "ppl_standard_hidden" not in shown.compute()
+    assert "over the 20" in DEFINITIONS["ppl_standard_hidden"]
 
 
 def test_entropy_and_perplexity_agree_for_a_calibrated_model_alone() -> None:
