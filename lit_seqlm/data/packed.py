@@ -101,10 +101,15 @@ class PackedData(MaskedData):
         if self.over_long == "skip":
             return table
         inner = table.lengths - self.tokenizer.num_ends
-        num_cut = int((inner > self.max_len).sum())
+        num_cut, lost = int((inner > self.max_len).sum()), int((inner - self.max_len).clip(0).sum())
         if num_cut:
+            ends = self.tokenizer.num_ends
+            is_full = self.is_packed and self.row_len == self.max_len + ends
+            why = f"a row of data.row_len={self.row_len} has room for no more beside the ends of a sequence ({ends})"
             log.warning(
-                "%s: %d of %d sequences of %s are cut after %d tokens", self.source.name, num_cut, len(table),
-                split, self.max_len,
+                "%s: %d of %d sequences of %s have more than data.max_len=%d tokens. They are cut there, and what is "
+                "behind is not read, %s tokens in all: %s. data.over_long=skip leaves such sequences out",
+                self.source.name, num_cut, len(table), split, self.max_len, f"{lost:,}",
+                why if is_full else "data.max_len says so",
             )  # fmt: skip
         return truncated(table, self.max_len, self.tokenizer.num_ends)

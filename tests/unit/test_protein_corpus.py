@@ -129,10 +129,30 @@ def test_over_long_proteins_are_cut_or_left_out_and_told(
     cut, skipped = data(tmp_path, max_len=10), data(tmp_path, max_len=10, over_long="skip")
     cut.setup()
     assert cut.tables["train"].lengths.tolist() == [11, 11, 11]
-    assert "1 of 3 sequences of train are cut after 10 tokens" in caplog.text
+    said = "1 of 3 sequences of train have more than data.max_len=10 tokens"
+    assert said in caplog.text
+    assert "tokens in all: data.max_len says so. data.over_long=skip leaves" in caplog.text
     with pytest.raises(UserError, match="no sequence of valid has 2 to 10 tokens"):
         skipped.setup()
     assert "1 of 3 sequences of train are left out: 1 too long" in caplog.text
+
+
+def test_it_is_told_why_proteins_are_cut_where_a_row_has_room_for_no_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in the Swiss-Prot sample, whose longest are of 512 residues and whose rows are of 512 tokens."""
+    whole = data(tmp_path)
+    whole.setup()
+    lengths = whole.tables["train"].lengths - 1
+    longest = int(lengths.max())
+    assert (lengths == longest).sum() == 1
+    caplog.clear()
+    data(tmp_path, row_len=longest, max_len=longest - 1).setup()
+    assert (
+        f"made: 1 of 3 sequences of train have more than data.max_len={longest - 1} tokens. They are cut there, and "
+        f"what is behind is not read, 1 tokens in all: a row of data.row_len={longest} has room for no more beside the "
+        "ends of a sequence (1). data.over_long=skip leaves such sequences out"
+    ) in caplog.text
 
 
 def test_a_row_without_room_is_refused(tmp_path: Path) -> None:
