@@ -67,3 +67,15 @@ def test_what_the_note_says_of_leaks_is_in_the_reports(report: str, over: str, s
     found = json.loads((PROTEINLM / f"leak/{report}.json").read_text())["relatives"]["over"][over]
     assert f"{100 * found:.0f} %" == share
     assert share in load_table(PROTEINLM, "pretraining_cpu").note
+
+
+@pytest.mark.parametrize(
+    ("report", "share"), [("cb513_netsurfp", "11 %"), ("cb513_swissprot_sample", "71 %")]
+)
+def test_what_the_note_says_of_cb513s_relatives_is_in_the_reports(report: str, share: str) -> None:
+    found = json.loads((PROTEINLM / f"leak/{report}.json").read_text())
+    assert f"{100 * found['relatives']['over']['0.3']:.0f} %" == share
+    assert share in load_table(PROTEINLM, "secondary_structure_cpu").note
+    if report == "cb513_swissprot_sample":
+        note = load_table(PROTEINLM, "secondary_structure_cpu").note
+        assert f"{found['exact']} of them the very same sequence" in note
