@@ -2,79 +2,128 @@
 
 # N = sequences of a piece, L = residues of all of them
 
-import multiprocessing
+import json
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 import numpy as np
-import torch
+from measure import spread
+from rich.box import SIMPLE_HEAD
+from rich.progress import track
+from rich.table import Table
 
-from lit_seqlm.data.masking import CountedMasking
-from lit_seqlm.data.prepare.options import ProteinOptions
-from lit_seqlm.data.prepare.pipeline import prepare
-from lit_seqlm.data.sharded_packed import ShardedPackedData
-from lit_seqlm.data.shards import ShardSource
+from lit_seqlm.data.shards import MANIFEST, cache_class
 from lit_seqlm.errors import UserError
-from lit_seqlm.tokenizer.amino_acid import STANDARD, AminoAcidTokenizer
+from lit_seqlm.tokenizer.amino_acid import STANDARD
 
+HERE = Path(__file__).resolve().parent
+PREPARE, STREAM = HERE.parent / "prepare_corpus.py", HERE / "protein_stream.py"
+STATUS = Path("/proc/self/status")
 MOST_GROWTH = 64  # megabytes
-MEDIAN, SPREAD = (
-    301,
-    0.64,
-)  # residues of Swiss-Prot's sample, and the standard deviation of their logarithm
+# Residues of the median protein of Swiss-Prot's sample, and the standard deviation of the lengths' logarithm.
+MEDIAN, SPREAD = 301, 0.64
 SHORT = 40  # residues: for many sequences in little time
 SHORTEST, LONGEST = 20, 2175
 PIECE, LINE = 10_000, 60  # sequences made at once, residues of a line
-ROW, ROWS = 2176, 16  # tokens of a packed row, rows of a batch
+POLL_SECONDS = 0.05
+STEPS = {"prepare": "FASTA to shards, one process", "stream": "an epoch of packed batches"}
+DISK = (
+    400  # bytes of a short sequence: its file, the work of the preparation and the shards at once
+)
 
 
-def shard_speed(num_sequences: int, workers: int) -> dict[str, float]:
-    """The whole way of a made FASTA file with lengths like Swiss-Prot's: read, clean, drop repeats, encode, write."""
+class Run(NamedTuple):
+    """A program that has ended: how long it took, and the most megabytes that it held at once."""
+
+    seconds: float
+    megabytes: float
+
+
+def check(most_sequences: int) -> None:
+    """Raise UserError now, not in ten minutes, for what the shards would lack."""
+    cache_class()
+    if not STATUS.is_file():
+        raise UserError(
+            f"the peak of memory stands in {STATUS}, which only Linux has. Leave out shards."
+        )
+    folder, room = tempfile.gettempdir(), DISK * most_sequences
+    free = shutil.disk_usage(folder).free
+    if free < room:
+        raise UserError(
+            f"{folder} has {free / 1e9:.1f} GB left, {most_sequences:,} sequences take {room / 1e9:.1f} for a while. "
+            "Let TMPDIR name a folder with more room."
+        )
+
+
+def shard_speed(number: int, workers: tuple[int, ...], repetitions: int) -> list[dict[str, float]]:
+    """The whole command as a user types it, its start included, over proteins with lengths like Swiss-Prot's.
+
+    It reads, cleans, drops repeats, encodes, writes and checks sums.
+
+    Args:
+        workers: numbers of processes, which take turns.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "made.fasta")
-        num_residues = write_fasta(path, num_sequences, MEDIAN, SPREAD)
-        started = time.perf_counter()
-        manifest = prepare(options(path, workers))
-        seconds = time.perf_counter() - started
-    assert manifest["rows"] == num_sequences
+        num_residues = write_fasta(path, number, MEDIAN, SPREAD)
+        seconds: dict[int, list[float]] = {count: [] for count in workers}
+        turns = [count for _ in range(repetitions) for count in workers]
+        for count in track(turns, description=f"{number:,} proteins to shards"):
+            seconds[count].append(prepared(path, number, count).seconds)
+            shutil.rmtree(path.with_suffix(""))
+    return [_speed(number, num_residues, count, times) for count, times in seconds.items()]
+
+
+def _speed(number: int, num_residues: int, workers: int, seconds: list[float]) -> dict[str, float]:
+    rates = [number / one for one in seconds]
+    low, high = spread(rates)
     return {
-        "sequences": num_sequences,
+        "sequences": number,
         "residues": num_residues,
         "workers": workers,
-        "seconds": seconds,
-        "sequences_per_second": num_sequences / seconds,
-        "residues_per_second": num_residues / seconds,
+        "repetitions": len(rates),
+        "seconds": median(seconds),
+        "sequences_per_second": median(rates),
+        "low": low,
+        "high": high,
+        "residues_per_second": num_residues / median(seconds),
     }
 
 
 def shard_memory(few: int, many: int) -> dict[str, float]:
-    """Peaks of the preparation and of an epoch of packed batches, each in a process of its own, at two sizes."""
-    found: dict[str, float] = {"few": few, "many": many, "residues": SHORT}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, number in (("few", few), ("many", many)):
-            path = Path(folder, f"{name}.fasta")
-            write_fasta(path, number, SHORT, 0.0)
-            for step, work in (("prepare", prepared), ("stream", streamed)):
-                started = time.perf_counter()
-                found[f"{step}_megabytes_{name}"] = _alone(work, path)
-                found[f"{step}_seconds_{name}"] = time.perf_counter() - started
-    for step in ("prepare", "stream"):
+    """Peaks of the preparation in one process, and of an epoch of packed batches, at two sizes."""
+    found: dict[str, float] = {"few": few, "many": many, "residues": SHORT, "target": MOST_GROWTH}
+    for name, number in (("few", few), ("many", many)):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "made.fasta")
+            for step in track(("write", "prepare", "stream"), f"memory of {number:,} proteins"):
+                if step == "write":
+                    write_fasta(path, number, SHORT, 0.0)
+                    continue
+                run = prepared(path, number, 1) if step == "prepare" else streamed(path)
+                found[f"{step}_megabytes_{name}"] = run.megabytes
+                found[f"{step}_seconds_{name}"] = run.seconds
+    for step in STEPS:
         growth = found[f"{step}_megabytes_many"] - found[f"{step}_megabytes_few"]
         found[f"{step}_growth_megabytes"] = growth
     return found
 
 
-def write_fasta(path: Path, number: int, median: int, spread: float) -> int:
+def write_fasta(path: Path, number: int, median_length: int, deviation: float) -> int:
     """Random sequences, log-normal in length, and how many residues they have; the same every time."""
     rng, total = np.random.default_rng(0), 0
     letters = np.frombuffer(STANDARD.encode(), np.uint8)
     with path.open("wb") as file:
         for first in range(0, number, PIECE):
             size = min(PIECE, number - first)
-            lengths_N = np.exp(np.log(median) + spread * rng.standard_normal(size)).round()
+            normal_N = rng.standard_normal(size)
+            lengths_N = np.exp(np.log(median_length) + deviation * normal_N).round()
             lengths_N = lengths_N.clip(SHORTEST, LONGEST).astype(np.int64)
             text_L = letters[rng.integers(len(letters), size=lengths_N.sum())].tobytes()
             ends = np.cumsum(lengths_N).tolist()
@@ -88,61 +137,82 @@ def write_fasta(path: Path, number: int, median: int, spread: float) -> int:
     return total
 
 
-def options(path: Path, workers: int) -> ProteinOptions:
-    """What the command line has where nothing is said."""
-    return ProteinOptions(
-        inputs=(str(path),),
-        output=path.with_suffix(""),
-        min_len=2,
-        max_len=LONGEST,
-        column=None,
-        over_long="drop",
-        ends="cls",
-        ambiguous="keep",
-        gapped=False,
-        holdout=0.001,
-        max_holdout=100_000,
-        clusters=None,
-        split=None,
-        shard_proteins=2**17,
-        workers=workers,
+def prepared(path: Path, number: int, workers: int) -> Run:
+    """A folder of shards beside the file, with what the command line has where nothing is said."""
+    output = path.with_suffix("")
+    words = [str(PREPARE), str(path), "--kind", "protein", "--output", str(output)]
+    run = _watched([*words, "--workers", str(workers)])
+    rows = json.loads((output / MANIFEST).read_text())["rows"]
+    assert rows == number, f"{rows} of {number}"
+    return run
+
+
+def streamed(path: Path) -> Run:
+    """An epoch of packed batches from those shards, in a process of its own."""
+    return _watched([str(STREAM), str(path.with_suffix(""))])
+
+
+def _watched(words: list[str]) -> Run:
+    """Run a program of ours to its end; Linux itself counts the peak, from the program's start on."""
+    with tempfile.TemporaryFile() as log:
+        started, most = time.perf_counter(), 0
+        process = subprocess.Popen([sys.executable, *words], stdout=log, stderr=log)
+        while process.poll() is None:
+            most = max(most, _peak(process.pid))
+            time.sleep(POLL_SECONDS)
+        seconds = time.perf_counter() - started
+        log.seek(0)
+        last = log.read().decode(errors="replace").strip().splitlines()[-1:]
+    if process.returncode:
+        raise UserError(f"python {' '.join(words)} failed: {' '.join(last)}")
+    return Run(seconds, most / 2**10)
+
+
+def _peak(pid: int) -> int:
+    """Kilobytes; none once it has ended."""
+    try:
+        lines = (STATUS.parents[1] / str(pid) / STATUS.name).read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
+
+
+def speed_table(found: list[dict[str, float]]) -> Table:
+    table = Table(
+        "FASTA to shards",
+        "workers",
+        "sequences/s",
+        "10th-90th",
+        "residues/s",
+        "s",
+        "n",
+        box=SIMPLE_HEAD,
     )
-
-
-def prepared(path: Path) -> float:
-    """Prepare in this process alone, and say its peak."""
-    prepare(options(path, workers=1))
-    return _peak()
-
-
-def streamed(path: Path) -> float:
-    """Read an epoch of packed batches, and say this process's peak."""
-    torch.set_num_threads(1)
-    tokenizer = AminoAcidTokenizer("cls", "keep", False)
-    masking = CountedMasking(0.15, 0.8, 0.1, "content", "row")
-    source, budget = ShardSource(str(path.with_suffix(""))), ROW * ROWS
-    data = ShardedPackedData(source, tokenizer, masking, ROW, budget, budget, 2**16, 1)
-    data.setup()
-    num_read = 0
-    for batch in data.train_dataloader():
-        assert batch.mask_BT is not None
-        assert batch.segments_BT is not None
-        num_read += int(batch.segments_BT[0, -1]) + 1 if batch.mask_BT.any() else 0
-    if num_read != source.num_sequences("train"):
-        raise UserError(
-            f"{path}: {num_read:,} sequences came, not {source.num_sequences('train'):,}."
+    for row in found:
+        table.add_row(
+            f"{row['sequences']:,.0f} proteins, {row['residues'] / 1e6:,.1f} million residues",
+            f"{row['workers']:.0f}",
+            f"{row['sequences_per_second']:,.0f}",
+            f"{row['low']:,.0f}-{row['high']:,.0f}",
+            f"{row['residues_per_second']:,.0f}",
+            f"{row['seconds']:.1f}",
+            f"{row['repetitions']:.0f}",
         )
-    return _peak()
+    return table
 
 
-def _alone(work: Callable[[Path], float], path: Path) -> float:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(work, path).result()
-
-
-def _peak() -> float:
-    """Most megabytes that this process held at once: Linux's own count, from the start of its program on."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    kilobytes = next(line.split()[1] for line in lines if line.startswith("VmHWM"))
-    return int(kilobytes) / 1024
+def memory_table(found: dict[str, float]) -> Table:
+    sizes = [f"{found[name]:,.0f} proteins, MB" for name in ("few", "many")]
+    table = Table("peak memory", *sizes, "growth", "target", "", "seconds", box=SIMPLE_HEAD)
+    for step, label in STEPS.items():
+        growth = found[f"{step}_growth_megabytes"]
+        seconds = [f"{found[f'{step}_seconds_{name}']:,.0f}" for name in ("few", "many")]
+        table.add_row(
+            label,
+            *(f"{found[f'{step}_megabytes_{name}']:,.0f}" for name in ("few", "many")),
+            f"{growth:+,.0f}",
+            f"{found['target']:.0f}",
+            "met" if growth <= found["target"] else "missed",
+            " and ".join(seconds),
+        )
+    return table
