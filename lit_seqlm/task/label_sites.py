@@ -92,8 +92,8 @@ class LabelSites(Training):
         load_weights(self.model, origin, tokenizer, what, only="trunk.")
 
     def prepare(self, trainer: lightning.Trainer, datamodule: Any) -> None:
-        self.card |= getattr(datamodule, "source_card", {})
         self.scores.begin(datamodule)
+        self.card |= getattr(datamodule, "source_card", {}) | self.scores.card()
         self.separation = getattr(datamodule, "train_separation", 0)
         if not self.model.frozen:
             return

@@ -82,9 +82,9 @@ class ProbeContacts(Task):
     ) -> dict[str, float]:
         if trainer.world_size > 1:
             raise UserError("task=probe_contacts runs on one device: say trainer.devices=1.")
-        self.card |= getattr(datamodule, "source_card", {})
         self.to(trainer.strategy.root_device).eval()
         self.scores.begin(datamodule)
+        self.card |= getattr(datamodule, "source_card", {}) | self.scores.card()
         self.clock.start()
         numbers: dict[str, float] = {}
         with torch.inference_mode(), trainer.precision_plugin.forward_context():

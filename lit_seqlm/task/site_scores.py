@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lit_seqlm.data.annotated_table import BEGIN, UNSCORED, padded_sites
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.metrics.contact_precision import ContactPrecision
+from lit_seqlm.metrics.contacts import DEFINITIONS
 from lit_seqlm.metrics.mean_loss import MeanLoss
 from lit_seqlm.metrics.sites import SiteAccuracy
 from lit_seqlm.task.ranks import of_all_ranks
@@ -58,6 +59,12 @@ class SiteScores(nn.Module):
                 if self.site == "pair"
                 else SiteAccuracy(self.classes, self.measure, scopes)
             )
+
+    def card(self) -> dict[str, Any]:
+        """What a reader of the numbers has to know."""
+        if self.site != "pair":
+            return {}
+        return {"definitions": DEFINITIONS, "intervals": "95 %, bootstrap over proteins"}
 
     def update(self, stage: str, logits: Tensor, batch: Batch, keep: bool) -> None:
         """Score a batch; `keep` what is predicted, too, for `write`."""

@@ -15,6 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 import lit_seqlm
 from lit_seqlm.errors import UserError
+from lit_seqlm.metrics.contacts import DEFINITIONS
 from tests.behaviour.test_predict import run
 from tests.behaviour.test_sites import HEADS, MODEL, kept, made, training
 from tests.made_sites import CLASSES, FoundClasses, MadeSites
@@ -204,6 +205,7 @@ def test_contacts_are_read_from_a_frozen_model(runs: Path, features: str, tmp_pa
     metrics, arrays = result["metrics"], kept(tmp_path / "run")
     assert metrics["probe/features"] == (2 if features == "attention" else 32)
     assert len(result["card"]["fitted_to"]) == 5
+    assert result["card"]["definitions"] == DEFINITIONS
     assert "baseline/separation/first/p_at_l5_esm_short" in metrics
     label, probability = arrays["first_labels"], arrays["first_probabilities"]
     assert len(label) == len(probability)

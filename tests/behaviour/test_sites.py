@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 import lit_seqlm
 from lit_seqlm.errors import UserError
+from lit_seqlm.metrics.contacts import DEFINITIONS
 from lit_seqlm.task.limits import CHOICE
 from tests.behaviour.test_predict import run
 from tests.behaviour.test_resume import SLOWED, assert_same_end, killed_midway
@@ -111,6 +112,13 @@ def test_contacts_have_every_definition_and_a_baseline_by_separation(runs: Path)
         assert 0 <= metrics[f"baseline/separation/first/{name}"] <= 1
     lengths = arrays["first_lengths"]
     assert len(arrays["first_labels"]) == (lengths * (lengths - 1) // 2).sum()
+
+
+def test_the_definitions_of_contact_precision_stand_beside_the_numbers(runs: Path) -> None:
+    cards = {site: json.loads((runs / site / "result.json").read_text())["card"] for site in HEADS}
+    assert cards["pair"]["definitions"] == DEFINITIONS
+    assert "over proteins" in cards["pair"]["intervals"]
+    assert all("definitions" not in cards[site] for site in ("residue", "chain"))
 
 
 def test_a_loss_counts_the_pairs_that_are_learnt(tmp_path: Path) -> None:
