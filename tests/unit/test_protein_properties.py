@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from scipy import stats
 
+from lit_seqlm.config import CONF, build, register
 from lit_seqlm.data.audit import audit
 from lit_seqlm.data.baselines import Baselines
 from lit_seqlm.data.corpus import SPLITS
@@ -354,9 +356,10 @@ def test_a_mutation_of_another_protein_is_refused(genotype: str, message: str) -
 
 
 def test_a_stop_counts_as_one_mutation() -> None:
-    source = Gfp("nowhere", 0.2, 0, "truncate", "error", "positions")
+    source = Gfp("nowhere", 0.2, 0, "x", "error", "positions")
     sequences = [WILD_TYPE, WILD_TYPE[:100], "A" + WILD_TYPE[1:100]]
-    assert source.covariates_of(sequences).tolist() == [[0], [1], [2]]
+    sequences.append("A" + WILD_TYPE[1:100] + "X" + WILD_TYPE[101:])
+    assert source.covariates_of(sequences).tolist() == [[0], [1], [2], [2]]
     with pytest.raises(UserError, match="between 0 and 1"):
         Gfp("nowhere", 1.0, 0, "truncate", "error", "positions")
     with pytest.raises(UserError, match=r"data=gfp: there is no .*tsv"):
@@ -406,6 +409,38 @@ def test_variants_of_gfp_are_those_of_the_other_file() -> None:
     )
     counts = tables["test"].covariates_NC[:, 0]
     assert (counts.min(), counts.max()) == (4, 15)
+
+
+def source_of(name: str) -> Any:
+    register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        found = compose("config", overrides=[f"data={name}", "paths.run_dir=."])
+    return build(found.data.source)
+
+
+@pytest.mark.data
+def test_no_variant_of_gfp_is_in_two_splits() -> None:
+    """As `conf/data/gfp.yaml` has it; a covariate is the number of mutations that the file names."""
+    source = source_of("gfp")
+    tables = {split: source.table(split, TOKENIZER) for split in SPLITS}
+    seen = {split: set(table.sequences) for split, table in tables.items()}
+    assert [len(seen[split]) for split in SPLITS] == [21_446, 5_362, 27_217]
+    assert not seen["train"] & seen["test"] | seen["valid"] & (seen["train"] | seen["test"])
+    folder = Path(os.environ["LIT_SEQLM_DATA"]) / "proteins/fluorescence"
+    with open(folder / "amino_acid_genotypes_to_brightness.tsv", newline="") as file:
+        genotypes = [row["aaMutations"] for row in csv.DictReader(file, delimiter="\t")]
+    for table in tables.values():
+        said = [
+            0 if g == "wt" else g.count(":") + 1 for g in (genotypes[n - 1] for n in table.rows_N)
+        ]
+        assert table.covariates_NC[:, 0].tolist() == said
+
+
+@pytest.mark.parametrize("name", ["gfp", "tape_fluorescence"])
+def test_variants_with_a_stop_stay_distinct(name: str) -> None:
+    reading = source_of(name).reading
+    written = [mutated(one, "here") for one in ("SK1*", "SK1*:SA108D")]
+    assert len({reading.read(one, "keep", False).sequence for one in written}) == 2
 
 
 # TAPE's files
