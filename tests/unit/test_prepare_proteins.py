@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -328,6 +328,62 @@ class TestHeldOutByList:
         with pytest.raises(UserError, match=r"a\.tsv lacks 1 of the 2 proteins"):
             prepare(options_of(tmp_path, split=str(tmp_path / "list.txt")))
         assert not (tmp_path / "corpus").exists()
+
+    def test_another_file_than_the_lists(self, tmp_path: Path) -> None:
+        """One that has all that is held out, and one protein more: a relative, for all that anybody knows."""
+        options = self.made_for(tmp_path, drawn(30))
+        prepare(options)
+        shutil.rmtree(options.output)
+        write_table(tmp_path / "a.tsv", {**drawn(30), "NEW": "MKVLA"})
+        with pytest.raises(UserError, match=r"a\.tsv is not the file that its split was made for"):
+            prepare(options)
+        assert not options.output.exists()
+
+    def test_more_files_than_the_lists(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        one, more = str(tmp_path / "a.tsv"), str(tmp_path / "b.tsv")
+        write_table(Path(more), drawn(30, seed=1))
+        options = replace(self.made_for(tmp_path, drawn(30)), inputs=(one, more))
+        with pytest.raises(UserError, match=r"made for one file.*these are 2: a\.tsv, b\.tsv"):
+            prepare(options)
+        write_split_list(tmp_path / "list.txt", {}, self.held_out)
+        prepare(options)
+        assert "among the others of a.tsv, b.tsv" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("made", "changes", "message"),
+        [
+            (
+                {"max_len": 40},
+                {"max_len": 50},
+                r"--max-len 50: .* for max_len=40.*Say --max-len 40",
+            ),
+            ({"min_len": 5}, {}, r"--min-len 2: .* for min_len=5.*Say --min-len 5\."),
+            ({"max_len": 40}, {"over_long": "truncate"}, "--over-long truncate.*--over-long drop"),
+            ({"min_len": 2, "max_len": None}, {"max_len": 20, "over_long": "truncate"}, None),
+            ({"min_len": 2, "max_len": 40}, {}, None),
+        ],
+    )
+    def test_other_lengths_than_the_lists(
+        self, tmp_path: Path, made: dict[str, Any], changes: dict[str, Any], message: str | None
+    ) -> None:
+        options = replace(self.made_for(tmp_path, drawn(30), **made), **changes)
+        if message is None:
+            assert prepare(options)["rows"] == 30
+            return
+        with pytest.raises(UserError, match=message):
+            prepare(options)
+        assert not options.output.exists()
+
+    held_out: ClassVar = {"P00007": "valid", "P00008": "test"}
+
+    def made_for(self, folder: Path, proteins: dict[str, str], **made: Any) -> ProteinOptions:
+        """Options with a list that was made for the very file of these proteins."""
+        write_table(folder / "a.tsv", proteins)
+        made["sha256"] = hashlib.sha256((folder / "a.tsv").read_bytes()).hexdigest()
+        write_split_list(folder / "list.txt", made, self.held_out)
+        return options_of(folder, split=str(folder / "list.txt"))
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@
 
 # N = sequences
 
+import logging
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pooch
 from lit_seqlm.data.prepare.clusters import ClusterTable, write_clusters
 from lit_seqlm.data.proteins.split_lists import SplitList, accession_hash, read_split_list
 from lit_seqlm.errors import UserError
+
+log = logging.getLogger(__name__)
 
 LAST = 2**64 - 1  # no share is above it
 
@@ -32,6 +35,14 @@ class HoldOut(ABC):
     def begin(self, folder: Path) -> "HoldOut":
         """Ready for work, with what it needs in a folder of its own."""
         return self
+
+    @abstractmethod
+    def check_inputs(self, digests: Mapping[str, str | None]) -> None:
+        """Raise UserError for other files than those it was made for, before they are read.
+
+        Args:
+            digests: SHA-256 of each file, by its name; null where it is not known.
+        """
 
     @abstractmethod
     def groups(self, names: Sequence[str], sides_N: np.ndarray) -> np.ndarray:
@@ -91,6 +102,9 @@ class ByHash(HoldOut):
     def check(self) -> None:
         if not 0 <= self.share < 1:
             raise UserError(f"--holdout {self.share}: a share from 0 to below 1, such as 0.001.")
+
+    def check_inputs(self, digests: Mapping[str, str | None]) -> None:
+        """A share can be drawn of any."""
 
     def groups(self, names: Sequence[str], sides_N: np.ndarray) -> np.ndarray:
         return sides_N
@@ -157,12 +171,43 @@ class ByList(HoldOut):
 
     Attributes:
         name: of a list that the program brings along, or a file.
+        min_len, max_len, over_long: of what is trained on; see `Proteins`.
     """
 
     name: str
+    min_len: int
+    max_len: int
+    over_long: str
 
     def check(self) -> None:
-        self._list()
+        """A list that was made of proteins of any length knows the relatives among the short ones, too."""
+        split_list = self._list()
+        said = split_list.made.get("max_len", "None")
+        if self.over_long == "truncate" and said != "None":
+            raise UserError(
+                f"--over-long truncate: the list of what is held out was made for max_len={said}, so relatives of a "
+                "test protein may be among the longer ones, whose beginnings would be trained on. Say --over-long drop."
+            )
+        max_len = None if said == "None" else self.max_len
+        split_list.check_lengths(self.min_len, max_len, "--{flag} ")
+
+    def check_inputs(self, digests: Mapping[str, str | None]) -> None:
+        split_list, names = self._list(), ", ".join(digests)
+        if "sha256" not in split_list.made:
+            log.warning(
+                "--split %s: the list does not say which file it was made for, so it cannot be checked whether "
+                "relatives of what it holds out are among the others of %s",
+                self.name,
+                names,
+            )
+        elif len(digests) > 1:
+            raise UserError(
+                f"--split {self.name}: the list was made for one file ({split_list.made.get('corpus', 'unnamed')}), "
+                f"and these are {len(digests)}: {names}. Relatives of what it holds out may be in the others and "
+                "be trained on. Put them into one file, and make a list of that with python experiments/split_proteins.py."
+            )
+        for name, sha256 in digests.items():
+            split_list.check_source(name, sha256 or "")
 
     def groups(self, names: Sequence[str], sides_N: np.ndarray) -> np.ndarray:
         number = {"valid": 0, "test": 1, "train": LAST}

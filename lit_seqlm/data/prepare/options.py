@@ -152,7 +152,7 @@ class ProteinOptions(CorpusOptions):
         if self.clusters is not None and self.split is not None:
             raise UserError("--clusters and --split: both say what is held out. Give one of them.")
         if self.split is not None:
-            return ByList(self.split)
+            return ByList(self.split, self.min_len, self.max_len, self.over_long)
         if self.clusters is not None:
             return ByCluster(self.holdout, self.max_holdout, self.clusters)
         return super().hold_out

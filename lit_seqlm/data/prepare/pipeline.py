@@ -69,6 +69,7 @@ class _Preparation:
 
     def run(self) -> dict[str, Any]:
         inputs, expected = self._measure()
+        self.hold_out.check_inputs(inputs)
         path = self.folder / manifest.DROPPED
         with DropReport(path, self.options.names, self.kind.has_names) as report:
             self._examine(report, expected)

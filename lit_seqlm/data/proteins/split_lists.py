@@ -69,8 +69,13 @@ class SplitList:
                 "trained on. Make a list with python experiments/split_proteins.py."
             )
 
-    def check_lengths(self, min_len: int, max_len: int | None) -> None:
+    def check_lengths(
+        self, min_len: int, max_len: int | None, option: str = "data.source.{key}="
+    ) -> None:
         """Refuse other lengths than the list was made for: relatives of what is held out may be among them.
+
+        Args:
+            option: how a person says `key`, a length, up to its value.
 
         Raises:
             UserError: the list says other ones. A list that says none is not refused.
@@ -78,11 +83,11 @@ class SplitList:
         for key, given in (("min_len", min_len), ("max_len", max_len)):
             said = self.made.get(key, str(given))
             if said != str(given):
-                shown = "null" if given is None else given
+                shown, said = ("null" if one == "None" else one for one in (str(given), said))
+                words = option.format(key=key, flag=key.replace("_", "-"))
                 raise UserError(
-                    f"data.source.{key}={shown}: the list of what is held out was made for {key}={said}, so "
-                    "relatives of a test protein may have another length. "
-                    f"Say data.source.{key}={said}."
+                    f"{words}{shown}: the list of what is held out was made for {key}={said}, so "
+                    f"relatives of a test protein may have another length. Say {words}{said}."
                 )
 
     def check_used(self, corpus: str) -> None:
