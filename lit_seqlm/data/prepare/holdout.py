@@ -203,8 +203,8 @@ class ByList(HoldOut):
         elif len(digests) > 1:
             raise UserError(
                 f"--split {self.name}: the list was made for one file ({split_list.made.get('corpus', 'unnamed')}), "
-                f"and these are {len(digests)}: {names}. Relatives of what it holds out may be in the others and "
-                "be trained on. Put them into one file, and make a list of that with python experiments/split_proteins.py."
+                f"and these are {len(digests)}: {names}. Relatives of what it holds out may be in the others and be "
+                "trained on. Put them into one file, and make a list of that with python experiments/split_proteins.py."
             )
         for name, sha256 in digests.items():
             split_list.check_source(name, sha256 or "")
