@@ -236,6 +236,7 @@ class TestRows:
             ("a.txt", ">a\nMK\n", "begins with '>' as FASTA does"),
             ("a.csv", "seq,id\nMK,1\n", "no column 'sequence'. Accepted: id, seq"),
             ("a.jsonl", '{"sequence": "M"}\n{"seq": "M"}\n', "line 2: it has no 'sequence'. It has: seq"),
+            ("a.jsonl", '{"sequence": "M"}\n{"sequence": true}\n', "line 2: .sequence. is True; a sequence is a text"),
             ("a.jsonl", '{"sequence": "M"}\n\n{"sequence": M}\n', "line 3: not JSON .Expecting value"),
             ("a.jsonl", "[1]\n", "line 1: a list, where an object is wanted"),
             ("a.jsonl", "\n", "has no line with a JSON object"),

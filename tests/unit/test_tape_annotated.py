@@ -10,10 +10,12 @@ import pytest
 
 from lit_seqlm.data.annotated import AnnotatedData
 from lit_seqlm.data.annotated_table import OUTSIDE
+from lit_seqlm.data.proteins.cleaning import clean
 from lit_seqlm.data.proteins.tape_annotated import (
     TapeProteinNet,
     TapeRemoteHomology,
     TapeSecondaryStructure,
+    sequence_of,
 )
 from lit_seqlm.errors import UserError
 from lit_seqlm.tokenizer.amino_acid import STANDARD, AminoAcidTokenizer
@@ -159,6 +161,14 @@ def test_folds_are_those_of_the_training_part(folder: Path) -> None:
         ("secondary_structure", {"ss3": [0.5] * 9}, "train, 0: 'ss3' is no list of classes"),
         ("secondary_structure", {"primary": "AC?D"}, r"train, 0: '\?' at position 3"),
         ("secondary_structure", {"primary": "A", "ss3": [7], "valid_mask": [1]}, "class 7"),
+        ("secondary_structure", {"ss3": [None] * 9}, "train, 0: 'ss3' is no list of classes"),
+        ("secondary_structure", {"primary": True}, "train, 0: 'primary' is True; a sequence is"),
+        ("secondary_structure", {"primary": 7}, "train, 0: 'primary' is 7; a sequence is a text"),
+        ("secondary_structure", {"valid_mask": [None]}, "train, 0: 'valid_mask' is no list of"),
+        ("secondary_structure", {"valid_mask": [[1]]}, "train, 0: 'valid_mask' is no list of"),
+        ("proteinnet", {"valid_mask": [1, float("nan")]}, "train, 0: 'valid_mask' is no list of"),
+        ("remote_homology", {"primary": ["MKV"]}, r"train, 0: 'primary' is \['MKV'\]; a sequence"),
+        ("remote_homology", {"fold_label": [None]}, "train, 0: 'fold_label' is no list of classes"),
         ("proteinnet", {"tertiary": [[0, 0]] * 3}, "'tertiary' is 3 x 2"),
         ("proteinnet", {"valid_mask": [True]}, "'valid_mask' has 1 entries"),
         ("remote_homology", {"fold_label": None}, "it has no 'fold_label'"),
@@ -176,6 +186,28 @@ def test_what_does_not_fit_is_refused_by_name(
     }[task]()
     with pytest.raises(UserError, match=message):
         data(source)
+
+
+@pytest.mark.parametrize("task", ["secondary_structure", "proteinnet", "remote_homology"])
+def test_null_is_no_protein(folder: Path, task: str) -> None:
+    path = folder / task / f"{task}_train.json"
+    records = json.loads(path.read_text())
+    records[0]["primary"] = None
+    path.write_text(json.dumps(records))
+    source = {
+        "secondary_structure": structure,
+        "proteinnet": contacts,
+        "remote_homology": lambda folder: TapeRemoteHomology(str(folder), task),
+    }[task](folder)
+    with pytest.raises(UserError, match=r"train, 0: 'primary' is None; a sequence is a text"):
+        source.table("train", TOKENIZER)
+
+
+def test_bytes_are_read_as_text() -> None:
+    assert sequence_of({"primary": b"MKV"}, "here") == "MKV"
+    assert sequence_of({"primary": np.str_("MKV")}, "here") == "MKV"
+    reason = clean(sequence_of({"primary": b"MK\xffV"}, "here"), "keep", False).reason
+    assert reason.endswith("at position 3 is no residue")
 
 
 @pytest.mark.parametrize("wrong", [65536, 65537, -65535, 1e30, float("inf")])

@@ -214,6 +214,7 @@ class TestTape:
         [
             ({"0": {}}, "has no key 'num_examples'"),
             ({"num_examples": "2"}, "num_examples is no number"),
+            ({"num_examples": True, "0": {"primary": "M"}}, "num_examples is no number"),
             ({"num_examples": 2, "0": {}}, "protein 2: it is missing, though the file says 2"),
             (numbered([["M"]]), "protein 1: not a dictionary"),
             (numbered([{1: "M"}]), "protein 1: not a dictionary"),

@@ -103,7 +103,7 @@ def of_objects(
         objects: each with what messages call it: its line or its place.
 
     Raises:
-        UserError: for one without it.
+        UserError: for one without it, and for one that is no text; null is an empty sequence.
     """
     for number, (line, found) in enumerate(objects, start=1):
         key = column or next((key for key in KEYS if key in found), SEQUENCE)
@@ -111,8 +111,10 @@ def of_objects(
             raise UserError(
                 f"{where} {line}: it has no {key!r}. It has: {', '.join(map(str, found)) or 'nothing'}."
             )
-        text = "" if found[key] is None else _text(found[key])
-        yield Written(number, _name(found), text.strip())
+        text = "" if found[key] is None else found[key]
+        if not isinstance(text, str | bytes):
+            raise UserError(f"{where} {line}: {key!r} is {text!r:.40}; a sequence is a text.")
+        yield Written(number, _name(found), _text(text).strip())
 
 
 def _fasta(path: str, column: str | None) -> Iterator[Written]:

@@ -70,7 +70,7 @@ class TapeTask:
             name = record.get("id", number)
             name = name.decode() if isinstance(name, bytes) else str(name)
             where = f"data={self.name}, {split}, {name}"
-            sequence = str(value_of(record, "primary", where))
+            sequence = sequence_of(record, where)
             yield Labelled(number, name, sequence, *self.label(record, where))
 
     def label(self, record: dict[str, Any], where: str) -> tuple[Any, dict[str, np.ndarray]]:
@@ -116,7 +116,7 @@ class TapeSecondaryStructure(TapeTask):
 
     def label(self, record: dict[str, Any], where: str) -> tuple[Any, dict[str, np.ndarray]]:
         numbers_L = whole_numbers(record, self.key, where)
-        resolved_L = numbers_of(record, "valid_mask", where) > 0
+        resolved_L = mask_of(record, "valid_mask", where)
         return numbers_L, {"all": np.ones(len(numbers_L), bool), "resolved": resolved_L}
 
 
@@ -144,7 +144,7 @@ class TapeProteinNet(TapeTask, Contacts):
 
     def label(self, record: dict[str, Any], where: str) -> tuple[Any, dict[str, np.ndarray]]:
         points_L3 = numbers_of(record, "tertiary", where)
-        known_L = numbers_of(record, "valid_mask", where) > 0
+        known_L = mask_of(record, "valid_mask", where)
         if points_L3.ndim != 2 or points_L3.shape[1] != 3 or len(points_L3) != len(known_L):
             raise UserError(
                 f"{where}: 'tertiary' is {' x '.join(map(str, points_L3.shape))}, and 'valid_mask' has {len(known_L)} "
@@ -188,6 +188,18 @@ def value_of(record: dict[str, Any], key: str, where: str) -> Any:
     return record[key]
 
 
+def sequence_of(record: dict[str, Any], where: str) -> str:
+    """As the file has it; UserError where it is no text."""
+    value = value_of(record, "primary", where)
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")  # whatever is no residue is refused with its place
+    if not isinstance(value, str):
+        raise UserError(
+            f"{where}: 'primary' is {value!r:.40}; a sequence is a text, such as \"MKV\"."
+        )
+    return value
+
+
 def numbers_of(record: dict[str, Any], key: str, where: str) -> np.ndarray:
     """An array of one axis or more, float64; UserError where it is none."""
     value = value_of(record, key, where)
@@ -195,6 +207,14 @@ def numbers_of(record: dict[str, Any], key: str, where: str) -> np.ndarray:
         return np.atleast_1d(np.asarray(value, np.float64))
     except (TypeError, ValueError):
         raise UserError(f"{where}: {key!r} is no array of numbers.") from None
+
+
+def mask_of(record: dict[str, Any], key: str, where: str) -> np.ndarray:
+    """Which residues are there, bool; UserError where that is not known of one."""
+    numbers = numbers_of(record, key, where)
+    if numbers.ndim != 1 or np.isnan(numbers).any():
+        raise UserError(f"{where}: {key!r} is no list of true and false, one a residue.")
+    return numbers > 0
 
 
 def whole_numbers(record: dict[str, Any], key: str, where: str) -> np.ndarray:

@@ -86,7 +86,7 @@ def _count(value: bytes | None, path: Path) -> int:
     if value is None:
         raise UserError(f"{path} has no key 'num_examples': it is no file of TAPE.")
     count = _loaded(value, f"{path}, num_examples")
-    if not isinstance(count, int) or count < 0:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
         raise UserError(f"{path}: num_examples is no number of proteins.")
     return count
 

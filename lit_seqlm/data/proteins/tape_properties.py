@@ -9,7 +9,7 @@ from lit_seqlm.data.label_rows import LabelRows
 from lit_seqlm.data.proteins.gfp import BRIGHTNESS
 from lit_seqlm.data.proteins.property_source import MEASURES, Proteins
 from lit_seqlm.data.proteins.reading import Reading
-from lit_seqlm.data.proteins.tape_annotated import TapeTask, numbers_of
+from lit_seqlm.data.proteins.tape_annotated import TapeTask, numbers_of, value_of
 from lit_seqlm.data.targets import Target
 from lit_seqlm.errors import UserError, did_you_mean
 
@@ -64,6 +64,7 @@ class TapeProperty(TapeTask, Proteins):
     def label(self, record: dict[str, Any], where: str) -> tuple[Any, dict[str, np.ndarray]]:
         key = self.targets[0].name
         numbers = numbers_of(record, key, where)
-        if numbers.shape != (1,) or np.isinf(numbers[0]):
+        is_flag = np.asarray(value_of(record, key, where)).dtype == bool
+        if numbers.shape != (1,) or not np.isfinite(numbers[0]) or is_flag:
             raise UserError(f"{where}: {key!r} is not one finite number.")
         return float(numbers[0]), {}
