@@ -62,6 +62,19 @@ def test_a_corpus_that_changed_is_another_one(tmp_path: Path) -> None:
         listed.digest()
 
 
+def test_nothing_is_read_of_another_file_than_the_lists(tmp_path: Path) -> None:
+    """Whoever asks, reports of leaks and n-grams too: what is new may be a relative of a test protein."""
+    listed, short = corpus(tmp_path), corpus(tmp_path, max_len=80)
+    write(tmp_path, PROTEINS | {"P10": "KKKKKKKKKK"})
+    with pytest.raises(UserError, match="is not the file that its split was made for"):
+        listed.sequences("train", tokenizer())
+    (tmp_path / "split.txt").write_text(
+        f"# max_len: 100\n{(tmp_path / 'split.txt').read_text().split(chr(10), 1)[1]}"
+    )
+    with pytest.raises(UserError, match=r"max_len=80: .*made for max_len=100"):
+        short.sequences("test", tokenizer())
+
+
 def test_a_list_of_another_corpus_is_refused(tmp_path: Path) -> None:
     made = corpus(tmp_path, with_sha=False)
     write(tmp_path, {"P1": "MKVMKVMKV"})
@@ -82,7 +95,7 @@ def test_other_lengths_than_the_lists_are_refused(tmp_path: Path) -> None:
     [("AC-DEFG", "P2: '-' at position 3"), ("ACD1EFG", "P2: '1' at position 4"), ("", "P2")],
 )
 def test_a_broken_record_is_named(tmp_path: Path, bad: str, message: str) -> None:
-    made = corpus(tmp_path)
+    made = corpus(tmp_path, with_sha=False)
     write(tmp_path, PROTEINS | {"P2": bad})
     with pytest.raises(UserError, match=message):
         made.sequences("train", tokenizer())

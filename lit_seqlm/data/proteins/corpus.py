@@ -87,6 +87,7 @@ class ProteinCorpus:
         return protein_rows(path, column, tokenizer)
 
     def _divide(self, tokenizer: Any) -> dict[str, list[str]]:
+        self.digest()  # refuses another file, and other lengths, than the list was made for
         held_out = read_split_list(self.split)
         log.info("%s: reading %s", self.name, self.path.name)
         splits: dict[str, dict[str, None]] = {split: {} for split in SPLITS}
@@ -98,7 +99,7 @@ class ProteinCorpus:
                 num_other += 1
                 continue
             splits[split].setdefault(sequence)
-        if "sha256" not in held_out.made:  # else `digest` has compared the file itself
+        if "sha256" not in held_out.made:  # else it is the very file of the list
             held_out.check_used(self.path.name)
         found = self._without_repeats(splits)
         num_left = sum(map(len, found.values()))
