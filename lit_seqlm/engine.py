@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 
 PARTS = ("objective", "regularizer", "penalty", "cache", "head", "optimizer", "scheduler")
 # What a task may ask of the data.
-FROM_DATA = ("unknown_id", "targets", "kind", "covariates", "site", "classes", "measure", "tests")
+FROM_DATA = ("unknown_id", "targets", "kind", "covariates", "site", "classes", "measure", "tests",
+             "train_separation")  # fmt: skip
 INJECTED = {
     "model": {"vocab_size"},
     "data.tokenizer": {"vocabulary"},

@@ -25,12 +25,14 @@ class Annotate(RowTask):
 
     A row of residues has a string of classes, one of confidences (the digit d says that the likeliest class
     has a probability of at least d / 10), and the mean of these probabilities; a row of a chain its likeliest
-    classes with their probabilities; a row of pairs how many contacts are expected. In an ``.npz`` each protein
-    has an array under its name: probabilities (L, classes), (classes,), or of a contact (L, L).
+    classes with their probabilities; a row of pairs how many contacts are expected among those as far apart as
+    the pairs that were learnt. In an ``.npz`` each protein has an array under its name: probabilities (L, classes),
+    (classes,), or of a contact (L, L), in which nearer pairs mean nothing.
 
     Args:
         site: what the classes are of.
         classes: their names.
+        train_separation: nearer pairs were not learnt, says the data that the run was trained on.
         model, head: as in training.
         input, output, column, window, token_budget, overwrite: see `RowTask`.
     """
@@ -44,6 +46,7 @@ class Annotate(RowTask):
         head: Callable[..., Any],
         site: str,
         classes: Sequence[str],
+        train_separation: int,
         input: str,
         output: str,
         column: str | None,
@@ -58,6 +61,7 @@ class Annotate(RowTask):
                 f"task.output={output}: a map is no row of a table. Say task.output=NAME.npz: a table stands beside it."
             )
         self.site, self.classes = site, list(classes)
+        self.nearest = max(1, train_separation)  # residues that a pair which counts is apart
         self.own_arrays = self.output.suffix == ARRAYS
         self.columns, self.texts = _columns(site, min(MOST, len(classes)))
 
@@ -82,7 +86,7 @@ class Annotate(RowTask):
         inner = self.own_tokens(len(probability))
         if self.site == "pair":
             map_LL = np.ascontiguousarray(probability[inner, inner, CONTACT])
-            return [float(np.triu(map_LL, 1).sum()), map_LL]
+            return [float(np.triu(map_LL, self.nearest).sum()), map_LL]
         probability_LC = np.ascontiguousarray(probability[inner])
         likeliest_L, best_L = probability_LC.argmax(1), probability_LC.max(1)
         separator = "" if all(len(name) == 1 for name in self.classes) else " "

@@ -95,6 +95,26 @@ def test_arrays_are_the_probabilities_of_each_protein(
         np.testing.assert_allclose(expected, [one.sum() for one in flat], rtol=1e-4)
 
 
+def test_expected_contacts_are_those_of_pairs_that_were_learnt(runs: Path, tmp_path: Path) -> None:
+    """Six apart or more: what a model says of nearer pairs means nothing, and it may be much."""
+    source = "+data.source={_target_:tests.made_sites.FarContacts,data_dir:'',number:8,spread:6}"
+    run(tmp_path / "run", *made("pair")[:2], source, "task=annotate", f"init_from={runs / 'pair'}", "logger=none",
+        f"task.input={runs / 'pair.txt'}", f"task.output={tmp_path / 'a.npz'}")  # fmt: skip
+    with np.load(tmp_path / "a.npz") as file:
+        maps = list(file.values())
+    found = [
+        float(line["expected_contacts"])
+        for line in answers(tmp_path / "a.rows.csv")
+        if line["status"] == "ok"
+    ]
+    wanted = [
+        sum(map_LL[i, j] for i in range(len(map_LL)) for j in range(i + 6, len(map_LL)))
+        for map_LL in maps
+    ]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+    assert all(one < np.triu(map_LL, 1).sum() for one, map_LL in zip(found, maps, strict=True))
+
+
 def test_no_training_data_are_read_for_the_classes(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
