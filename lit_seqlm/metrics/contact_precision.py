@@ -41,10 +41,12 @@ class ContactPrecision(Metric):
     ``_low`` and ``_high`` of a 95 % interval over proteins; ``p_at_l``, ``p_at_l2`` and ``auc`` of ``esm`` too.
     ``p_at_l5_plm_megatron_log`` is the mean over batches that ProteinLM logs in training. ``proteins``, those
     ``proteins_without_pairs`` among them, which have no labelled pair 6 or more apart, and ``proteins_esm_RANGE``
-    that ESM's mean is over. What nothing was picked for has no number. A protein without any label is not counted.
+    that ESM's mean is over. What nothing was picked for has no number, nor has a range whose pairs were not learnt.
+    A protein without any label is not counted.
 
     Args:
         begin: tokens before the first residue.
+        learnt_from: pairs nearer than this were not learnt.
     """
 
     full_state_update = False
@@ -52,9 +54,12 @@ class ContactPrecision(Metric):
     batches: list[Tensor]
     values: list[Tensor]
 
-    def __init__(self, begin: int = 1):
+    def __init__(self, begin: int = 1, learnt_from: int = 0):
         super().__init__()
         self.begin = begin
+        self.ranges = learnt_ranges(learnt_from)
+        other = tuple(f"_{name}" for name in ESM_RANGES if name not in self.ranges)
+        self.means = [name for name in (*ANALYSIS, *ESM) if not name.endswith(other)]
         self.columns = [f"{name}_{side}" for name in SHARES for side in ("right", "picked")]
         self.columns += [*ANALYSIS, *ESM]
         for state in ("rows", "batches", "values"):
@@ -117,7 +122,7 @@ class ContactPrecision(Metric):
             sides = [column[f"{definition}_{side}"] for side in ("right", "picked")]
             mean = mean_over_batches(np.stack(sides, 1), batch_of_P)
             numbers |= {} if mean is None else {name: mean}
-        for name in (*ANALYSIS, *ESM):
+        for name in self.means:
             known_P = column[name][~np.isnan(column[name])]
             numbers |= {name: float(known_P.mean())} if len(known_P) else {}
         if (picked := column["plm_megatron_picked"].sum()) > 0:
@@ -126,7 +131,7 @@ class ContactPrecision(Metric):
             found = self.interval(name) if name in numbers else Interval(np.nan, np.nan, np.nan)
             if not np.isnan(found.low):  # of one protein nothing is known
                 numbers |= {f"{name}_low": found.low, f"{name}_high": found.high}
-        for range_name in ESM_RANGES:
+        for range_name in self.ranges:
             counted_P = ~np.isnan(column[f"auc_esm_{range_name}"])
             numbers[f"proteins_esm_{range_name}"] = float(counted_P.sum())
         without = float((column["tape2019_train_picked"] == 0).sum())
@@ -138,6 +143,11 @@ class ContactPrecision(Metric):
         rows = joined(self.rows)
         first_P = np.unique(rows, return_index=True)[1]
         return rows[first_P], joined(self.batches)[first_P], joined(self.values)[first_P]
+
+
+def learnt_ranges(learnt_from: int) -> list[str]:
+    """Those ranges of which a pair was learnt, where nearer ones than `learnt_from` were not."""
+    return [name for name, (_, limit) in ESM_RANGES.items() if limit is None or limit > learnt_from]
 
 
 def protein_values(score_LL: np.ndarray, label_LL: np.ndarray, longest: int) -> dict[str, float]:

@@ -21,7 +21,7 @@ from lit_seqlm.optim.schedule import Schedule
 from lit_seqlm.task.context import warn_of_chance
 from lit_seqlm.task.limits import scored_in_part
 from lit_seqlm.task.ranks import step_loss
-from lit_seqlm.task.site_beside import with_baseline
+from lit_seqlm.task.site_beside import site_card, with_baseline
 from lit_seqlm.task.site_scores import SiteLoss, SiteScores
 from lit_seqlm.task.states import TokenStates, token_states
 from lit_seqlm.task.training import Training
@@ -92,9 +92,9 @@ class LabelSites(Training):
         load_weights(self.model, origin, tokenizer, what, only="trunk.")
 
     def prepare(self, trainer: lightning.Trainer, datamodule: Any) -> None:
-        self.scores.begin(datamodule)
-        self.card |= getattr(datamodule, "source_card", {}) | self.scores.card()
         self.separation = getattr(datamodule, "train_separation", 0)
+        self.scores.begin(datamodule, self.separation)
+        self.card |= getattr(datamodule, "source_card", {}) | site_card(self.scores)
         if not self.model.frozen:
             return
         if trainer.world_size > 1:

@@ -22,7 +22,7 @@ from lit_seqlm.model.property import trunk_of
 from lit_seqlm.optim.contact_regression import ContactRegression
 from lit_seqlm.task.base import Task
 from lit_seqlm.task.context import warn_of_chance
-from lit_seqlm.task.site_beside import with_baseline
+from lit_seqlm.task.site_beside import site_card, with_baseline
 from lit_seqlm.task.site_scores import SiteScores
 
 FEATURES = ("attention", "product")
@@ -83,8 +83,8 @@ class ProbeContacts(Task):
         if trainer.world_size > 1:
             raise UserError("task=probe_contacts runs on one device: say trainer.devices=1.")
         self.to(trainer.strategy.root_device).eval()
-        self.scores.begin(datamodule)
-        self.card |= getattr(datamodule, "source_card", {}) | self.scores.card()
+        self.scores.begin(datamodule, max(self.least_apart, datamodule.train_separation))
+        self.card |= getattr(datamodule, "source_card", {}) | site_card(self.scores)
         self.clock.start()
         numbers: dict[str, float] = {}
         with torch.inference_mode(), trainer.precision_plugin.forward_context():

@@ -1,4 +1,4 @@
-"""What stands beside the result on sites: what is known without any sequence, and a table of both."""
+"""What stands beside the result on sites: definitions, what is known without any sequence, and a table of both."""
 
 import logging
 from collections.abc import Mapping
@@ -10,6 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from lit_seqlm.console import for_tables
+from lit_seqlm.metrics.contact_precision import learnt_ranges
+from lit_seqlm.metrics.contacts import DEFINITIONS, ESM_RANGES
 from lit_seqlm.metrics.site_baseline import SiteBaseline
 from lit_seqlm.task.site_scores import SiteScores
 
@@ -18,6 +20,19 @@ log = logging.getLogger(__name__)
 ENDS = ("_low", "_high")
 # Lines of contacts; of other sites, all that begins with the measure.
 CONTACTS = ("p_at_l5_", "p_at_l_esm_", "p_at_l2_esm_", "auc_esm_")
+
+
+def site_card(scores: SiteScores) -> dict[str, Any]:
+    """What a reader of the numbers has to know."""
+    if scores.site != "pair":
+        return {}
+    card: dict[str, Any] = {"definitions": DEFINITIONS}
+    card["intervals"] = "95 %, bootstrap over proteins"
+    learnt = learnt_ranges(scores.learnt_from)
+    if other := [name for name in ESM_RANGES if name not in learnt]:
+        least = scores.learnt_from
+        card["no_numbers"] = f"{', '.join(other)}: pairs nearer than {least} were not learnt"
+    return card
 
 
 def with_baseline(

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from lit_seqlm.data.annotated_table import BEGIN, UNSCORED, padded_sites
 from lit_seqlm.data.batch import Batch
 from lit_seqlm.metrics.contact_precision import ContactPrecision
-from lit_seqlm.metrics.contacts import DEFINITIONS
 from lit_seqlm.metrics.mean_loss import MeanLoss
 from lit_seqlm.metrics.sites import SiteAccuracy
 from lit_seqlm.task.ranks import of_all_ranks
@@ -48,23 +47,22 @@ class SiteScores(nn.Module):
         self.kept: dict[str, Kept] = {stage: {} for stage in splits}
         self.tables: dict[str, Any] = {}
 
-    def begin(self, datamodule: Any) -> None:
-        """Know the sequences and their parts, which are there after the data's setup."""
+    def begin(self, datamodule: Any, learnt_from: int) -> None:
+        """Know the sequences and their parts, which are there after the data's setup.
+
+        Args:
+            learnt_from: pairs nearer than this were not learnt; 0 of other sites.
+        """
+        self.learnt_from = learnt_from
         self.tables = {stage: datamodule.tables[split] for stage, split in self.splits.items()}
         self.num_ends = datamodule.tokenizer.num_ends
         for stage, split in self.tables.items():
             scopes = list(split.table.scopes) if self.site == "residue" else []
             self.metrics[stage] = (
-                ContactPrecision(BEGIN)
+                ContactPrecision(BEGIN, learnt_from)
                 if self.site == "pair"
                 else SiteAccuracy(self.classes, self.measure, scopes)
             )
-
-    def card(self) -> dict[str, Any]:
-        """What a reader of the numbers has to know."""
-        if self.site != "pair":
-            return {}
-        return {"definitions": DEFINITIONS, "intervals": "95 %, bootstrap over proteins"}
 
     def update(self, stage: str, logits: Tensor, batch: Batch, keep: bool) -> None:
         """Score a batch; `keep` what is predicted, too, for `write`."""

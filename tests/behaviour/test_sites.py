@@ -105,7 +105,7 @@ def test_contacts_have_every_definition_and_a_baseline_by_separation(runs: Path)
     metrics, arrays = metrics_of(runs / "pair"), kept(runs / "pair")
     names = [
         f"p_at_l5_{which}"
-        for which in ("tape_torch", "tape2019_train", "plm_megatron", "esm_short")
+        for which in ("tape_torch", "tape2019_train", "plm_megatron", "esm_short", "esm_local")
     ]
     for name in names:
         assert 0 <= metrics[f"first/{name}"] <= 1
@@ -140,6 +140,9 @@ def test_a_loss_counts_the_pairs_that_are_learnt(tmp_path: Path) -> None:
                         losses.append(-np.log(float(chance) if label == 1 else 1 - float(chance)))
         assert start == len(arrays[f"{split}_labels"])
         assert result["metrics"][f"{stage}/loss"] == pytest.approx(np.mean(losses), abs=2e-4)
+    assert "first/p_at_l5_esm_short" in result["metrics"]
+    assert not [name for name in result["metrics"] if "local" in name]  # 3 to 5 apart: not learnt
+    assert result["card"]["no_numbers"] == "local: pairs nearer than 6 were not learnt"
 
 
 def test_a_limit_on_batches_is_told_and_its_baseline_is_of_the_same_rows(

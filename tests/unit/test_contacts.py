@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lit_seqlm.errors import DivergedError
-from lit_seqlm.metrics.contact_precision import ContactPrecision
+from lit_seqlm.metrics.contact_precision import ContactPrecision, learnt_ranges
 from lit_seqlm.metrics.contacts import (
     DEFINITIONS,
     Share,
@@ -389,3 +389,16 @@ def test_a_split_takes_seconds() -> None:
         metric.update(given[0], given[1], given[2] + 5 * step, given[3])
     metric.compute()
     assert time.process_time() - start < 3
+
+
+def test_a_range_that_was_not_learnt_has_no_numbers() -> None:
+    """3 to 5 apart, where training leaves out all nearer than 6; other numbers are what they were."""
+    every = computed(BATCHES).compute()
+    metric = ContactPrecision(learnt_from=6)
+    for rows in BATCHES:
+        metric.update(*batched([PROTEINS[row] for row in rows], rows))
+    numbers = metric.compute()
+    assert numbers == {name: value for name, value in every.items() if "local" not in name}
+    assert len(numbers) < len(every)
+    assert learnt_ranges(5) == list(RANGES)  # of pairs 3 to 5 apart, the farthest were learnt
+    assert learnt_ranges(24) == ["long"]

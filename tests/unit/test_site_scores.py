@@ -37,7 +37,7 @@ def scored(site: str, rank: int, num_ranks: int) -> tuple[SiteScores, AnnotatedD
     data.setup()
     data.trainer = SimpleNamespace(global_rank=rank, world_size=num_ranks)
     scores = SiteScores(site, source.classes, "q", {"val": "valid"})
-    scores.begin(data)
+    scores.begin(data, 0)
     for batch in data.exact_dataloader("valid"):
         logits = torch.zeros(*batch.sites.shape, len(source.classes))
         logits[..., 0] = batch.rows_B.view(-1, *[1] * (batch.sites.ndim - 1)).float()
