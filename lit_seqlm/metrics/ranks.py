@@ -21,6 +21,26 @@ def spearman(first_N: np.ndarray, second_N: np.ndarray) -> float:
     return float(first @ second) / scale if scale else math.nan
 
 
+class CountedSpearman:
+    """`spearman` of rows that are drawn some number of times each; values are sorted but once."""
+
+    def __init__(self, first_N: np.ndarray, second_N: np.ndarray):
+        self.groups = [np.unique(side, return_inverse=True)[1] for side in (first_N, second_N)]
+
+    def __call__(self, counts_N: np.ndarray) -> float:
+        """Of each row as often as `counts_N` says."""
+        first, second = (self._centred_ranks(group_N, counts_N) for group_N in self.groups)
+        drawn = counts_N * first
+        scale = math.sqrt(float(drawn @ first) * float((counts_N * second) @ second))
+        return float(drawn @ second) / scale if scale else math.nan
+
+    @staticmethod
+    def _centred_ranks(group_N: np.ndarray, counts_N: np.ndarray) -> np.ndarray:
+        size_G = np.bincount(group_N, weights=counts_N)
+        last_G = np.cumsum(size_G)
+        return (last_G - size_G / 2 - last_G[-1] / 2)[group_N]
+
+
 def area_under_roc(score_N: np.ndarray, positive_N: np.ndarray) -> float:
     """Probability that a positive's score is above a negative's, ties counting half.
 

@@ -11,7 +11,10 @@ import numpy as np
 
 from lit_seqlm.metrics.bootstrap import TAILS, Interval, sampled_means
 from lit_seqlm.metrics.collect import LabelMetric, Named, mean_of
-from lit_seqlm.metrics.ranks import spearman
+from lit_seqlm.metrics.ranks import CountedSpearman, spearman
+
+SAMPLES = 1000
+WITH_INTERVALS = ("spearman", "mae", "mse")
 
 
 class Measured(Named, Protocol):
@@ -44,7 +47,9 @@ class RegressionMetrics(LabelMetric):
     with nothing else. A target whose labels are all equal has no ``r2``, ``std_mae`` or
     ``spearman``, and one without labels has nothing. ``mse/NAME`` where a target has it among its
     measures; one with a `cut` has ``spearman_above/NAME``, ``spearman_below/NAME``, and ``mae`` and ``mse``
-    alike, of the rows whose label is above it, and of the others.
+    alike, of the rows whose label is above it, and of the others. A target with ``spearman`` among its measures has
+    ``spearman_low/NAME`` and ``spearman_high/NAME``, the ends of a 95 % interval that draws rows, of ``mae`` and
+    ``mse`` alike, and on each side of the cut (``spearman_above_low/NAME``).
 
     Args:
         targets: their names and units, in the order of the columns.
@@ -65,6 +70,8 @@ class RegressionMetrics(LabelMetric):
             values |= {f"{measure}/{target.name}": value for measure, value in errors.items()}
             if errors and "mse" in getattr(target, "measures", ()):
                 values[f"mse/{target.name}"] = errors["rmse"] ** 2
+            if "spearman" in getattr(target, "measures", ()):
+                values |= interval_ends(error_intervals(*pair), "", target.name)
             if (cut := getattr(target, "cut", None)) is not None:
                 values |= errors_by_side(*pair, cut, target.name)
             if errors and target.chemists_unit != target.unit:
@@ -98,14 +105,52 @@ def regression_errors(prediction_N: np.ndarray, label_N: np.ndarray) -> dict[str
 def errors_by_side(
     prediction_N: np.ndarray, label_N: np.ndarray, cut: float, name: str
 ) -> dict[str, float]:
-    """spearman, mae and mse of the labels above the cut, and of the others."""
+    """spearman, mae and mse of the labels above the cut, and of the others, with the ends of their intervals."""
     values = {}
-    for side, rows_N in (("above", label_N > cut), ("below", label_N <= cut)):
-        errors = regression_errors(prediction_N[rows_N], label_N[rows_N])
+    for side, rows_N in (("_above", label_N > cut), ("_below", label_N <= cut)):
+        pair = prediction_N[rows_N], label_N[rows_N]
+        errors = regression_errors(*pair)
         errors |= {"mse": errors["rmse"] ** 2} if errors else {}
-        for measure in ("spearman", "mae", "mse"):
+        for measure in WITH_INTERVALS:
             if measure in errors:
-                values[f"{measure}_{side}/{name}"] = errors[measure]
+                values[f"{measure}{side}/{name}"] = errors[measure]
+        values |= interval_ends(error_intervals(*pair), side, name)
+    return values
+
+
+def error_intervals(
+    prediction_N: np.ndarray, label_N: np.ndarray, num_samples: int = SAMPLES, seed: int = 0
+) -> dict[str, Interval]:
+    """Of `WITH_INTERVALS`; rows are drawn. Empty of fewer than two.
+
+    A sample whose labels, or whose predictions, are all equal has no ``spearman`` and is passed over.
+    """
+    num_rows = len(label_N)
+    if num_rows < 2:
+        return {}
+    error_N = prediction_N - label_N
+    loss_2N = np.stack([np.abs(error_N), np.square(error_N)])
+    rank, generator = CountedSpearman(prediction_N, label_N), np.random.default_rng(seed)
+    samples = []
+    for _ in range(num_samples):
+        counts_N = np.bincount(generator.integers(num_rows, size=num_rows), minlength=num_rows)
+        counts_N = counts_N.astype(np.float64)
+        samples.append([rank(counts_N), *(loss_2N @ counts_N / num_rows)])
+    means = [rank(np.ones(num_rows)), *loss_2N.mean(1)]
+    found = {}
+    for name, drawn, mean in zip(WITH_INTERVALS, np.array(samples).T, means, strict=True):
+        if (known := drawn[~np.isnan(drawn)]).size:
+            low, high = np.percentile(known, TAILS)
+            found[name] = Interval(float(low), float(high), float(mean))
+    return found
+
+
+def interval_ends(found: dict[str, Interval], side: str, name: str) -> dict[str, float]:
+    """``MEASURE_low/NAME`` and ``MEASURE_high/NAME``, with the side of a cut after the measure."""
+    values = {}
+    for measure, one in found.items():
+        values[f"{measure}{side}_low/{name}"] = one.low
+        values[f"{measure}{side}_high/{name}"] = one.high
     return values
 
 

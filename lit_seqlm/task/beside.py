@@ -16,7 +16,8 @@ from lit_seqlm.data.targets import Target
 
 log = logging.getLogger(__name__)
 
-# Of every target too: what a table needs, with the target's own measures. The rest can be made from predictions.
+# Of every target too: what a table needs, with the target's own measures and the ends of their intervals. The rest can
+# be made from predictions.
 KEPT = ("mae", "std_mae", "avg_mae_paper", "rmse", "auroc")
 TITLES = {"mae": "MAE", "spearman": "Spearman", "auroc": "AUROC"}
 MEANS = {"regression": "std_mae", "classification": "auroc"}
@@ -43,7 +44,8 @@ def baseline_numbers(baselines: Baselines, datamodule: Any, metric: Any) -> dict
     """``baseline/NAME/...`` of the test split, scored as the model is, by a copy of its metric."""
     metric = copy.deepcopy(metric)
     labels_NK = torch.from_numpy(datamodule.tables["test"].labels_NK)
-    kept = {*KEPT, *(measure for target in datamodule.targets for measure in target.measures)}
+    own = {*KEPT, *(measure for target in datamodule.targets for measure in target.measures)}
+    kept = {f"{measure}{end}" for measure in own for end in ("", "_low", "_high")}
     numbers: dict[str, float] = {}
     for name, predicted_NK in baselines.predictions(datamodule).items():
         metric.reset()

@@ -5,8 +5,10 @@ import json
 import logging
 import os
 import pickle
+import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -39,7 +41,7 @@ from lit_seqlm.data.proteins.reading import Reading
 from lit_seqlm.data.proteins.tape_properties import TapeProperty
 from lit_seqlm.data.splits import Fractions, distinct_split
 from lit_seqlm.errors import UserError
-from lit_seqlm.metrics.regression import RegressionMetrics
+from lit_seqlm.metrics.regression import RegressionMetrics, error_intervals
 from lit_seqlm.tokenizer.amino_acid import STANDARD, AminoAcidTokenizer
 
 TOKENIZER = AminoAcidTokenizer("cls", "keep", False)
@@ -315,6 +317,56 @@ def test_both_sides_of_a_cut_are_scored_as_scipy_does() -> None:
         assert found[f"spearman{side}/log_fluorescence"] == pytest.approx(rho, abs=1e-12)
         assert found[f"mse{side}/log_fluorescence"] == pytest.approx((error**2).mean(), abs=1e-12)
         assert found[f"mae{side}/log_fluorescence"] == pytest.approx(abs(error).mean(), abs=1e-12)
+
+
+@pytest.mark.parametrize("digits", [1, 9])
+def test_intervals_are_of_rows_drawn_by_hand(digits: int) -> None:
+    """Ties and none; of each sample what SciPy says of the very rows that were drawn."""
+    rng = np.random.default_rng(0)
+    labels_N = (2 + rng.normal(size=150)).round(digits)
+    said_N = (labels_N + rng.normal(size=150)).round(digits)
+    metric = RegressionMetrics([BRIGHTNESS])
+    metric.update(*(torch.from_numpy(of)[:, None] for of in (said_N, labels_N)), torch.arange(150))
+    found = metric.compute()
+    for side, part in (("", labels_N > -9), ("_above", labels_N > 2), ("_below", labels_N <= 2)):
+        said, labels, generator = said_N[part], labels_N[part], np.random.default_rng(7)
+        samples = []
+        for _ in range(60):
+            rows = generator.integers(len(labels), size=len(labels))
+            error = said[rows] - labels[rows]
+            rho = stats.spearmanr(said[rows], labels[rows]).statistic
+            samples.append([rho, abs(error).mean(), (error**2).mean()])
+        drawn, usual = error_intervals(said, labels, 60, 7), error_intervals(said, labels)
+        for name, ends in zip(
+            ("spearman", "mae", "mse"), np.percentile(samples, (2.5, 97.5), axis=0).T, strict=True
+        ):
+            assert (drawn[name].low, drawn[name].high) == pytest.approx(ends, abs=1e-12)
+            ours = [found[f"{name}{side}_{end}/log_fluorescence"] for end in ("low", "high")]
+            assert ours == [usual[name].low, usual[name].high]
+            assert usual[name].mean == pytest.approx(found[f"{name}{side}/log_fluorescence"])
+            assert ours[0] < found[f"{name}{side}/log_fluorescence"] < ours[1]
+    plain = RegressionMetrics([replace(BRIGHTNESS, measures=("mae",), cut=None)])
+    plain.update(*(torch.from_numpy(of)[:, None] for of in (said_N, labels_N)), torch.arange(150))
+    assert not [name for name in plain.compute() if "_low" in name or "_high" in name]
+
+
+def test_intervals_where_little_is_known() -> None:
+    assert error_intervals(np.ones(1), np.ones(1)) == {}
+    constant = error_intervals(np.zeros(9), np.arange(9.0))
+    assert set(constant) == {"mae", "mse"}
+    two = error_intervals(np.arange(2.0), np.arange(2.0))["spearman"]
+    assert (two.low, two.high, two.mean) == (1, 1, 1)
+    right = error_intervals(np.arange(50.0), np.arange(50.0))
+    assert (right["spearman"].low, right["mae"].high) == (pytest.approx(1), 0)
+
+
+def test_intervals_of_tapes_whole_test_take_seconds() -> None:
+    rng = np.random.default_rng(0)
+    labels_N = rng.normal(size=27_217)
+    start = time.process_time()
+    found = error_intervals(labels_N + rng.normal(size=27_217), labels_N)["spearman"]
+    assert time.process_time() - start < 20
+    assert 0 < found.high - found.low < 0.03
 
 
 def test_a_side_without_labels_has_no_numbers() -> None:
