@@ -1,6 +1,6 @@
 """Sequences whose residues, pairs of residues or whole chains have classes."""
 
-# N = sequences, L = residues of one, B = sequences of a batch, T = tokens
+# N = sequences, P = proteins, L = residues of one, B = sequences of a batch, T = tokens
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -162,11 +162,13 @@ class TokenisedAnnotations:
 
     Attributes:
         proteins_N: which protein each row is of: its own number, or the same for all windows of one.
+        same_P: of each protein the number of the first one that has its sequence, which its copies share.
     """
 
     tokens: TokenTable
     table: AnnotatedTable
     proteins_N: np.ndarray
+    same_P: np.ndarray
 
     def __len__(self) -> int:
         return len(self.table)
@@ -174,3 +176,8 @@ class TokenisedAnnotations:
     @property
     def num_proteins(self) -> int:
         return len(np.unique(self.proteins_N))
+
+    @property
+    def num_distinct(self) -> int:
+        """Sequences, each counted once."""
+        return len(np.unique(self.same_P))

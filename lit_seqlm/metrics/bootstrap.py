@@ -99,6 +99,14 @@ def sampled_ratios(
     return np.concatenate(ratios)
 
 
+def of_equal(values_N: np.ndarray, same_N: np.ndarray) -> np.ndarray:
+    """Sums (D, ...) over documents that have the same number: copies are drawn together, as they are no two samples."""
+    place_N = np.unique(same_N, return_inverse=True)[1]
+    sums = np.zeros((place_N.max(initial=-1) + 1, *values_N.shape[1:]), values_N.dtype)
+    np.add.at(sums, place_N, values_N)
+    return sums
+
+
 def ratio_interval(
     sum_D: np.ndarray, length_D: np.ndarray, num_samples: int, seed: int
 ) -> Interval:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lit_seqlm.errors import DivergedError
-from lit_seqlm.metrics.bootstrap import Interval, ratio_interval
+from lit_seqlm.metrics.bootstrap import Interval, of_equal, ratio_interval
 from lit_seqlm.metrics.collect import joined
 from lit_seqlm.metrics.contacts import (
     ESM_RANGES,
@@ -38,15 +38,16 @@ class ContactPrecision(Metric):
     """Every definition of `lit_seqlm.metrics.contacts`, by its name.
 
     ``p_at_l5_DEFINITION`` and, by range, ``p_at_l5_tape2019_analysis_RANGE`` and ``p_at_l5_esm_RANGE`` with the ends
-    ``_low`` and ``_high`` of a 95 % interval over proteins; ``p_at_l``, ``p_at_l2`` and ``auc`` of ``esm`` too.
-    ``p_at_l5_plm_megatron_log`` is the mean over batches that ProteinLM logs in training. ``proteins``, those
-    ``proteins_without_pairs`` among them, which have no labelled pair 6 or more apart, and ``proteins_esm_RANGE``
-    that ESM's mean is over. What nothing was picked for has no number, nor has a range whose pairs were not learnt.
-    A protein without any label is not counted.
+    ``_low`` and ``_high`` of a 95 % interval over proteins, copies of one drawn together; ``p_at_l``, ``p_at_l2`` and
+    ``auc`` of ``esm`` too. ``p_at_l5_plm_megatron_log`` is the mean over batches that ProteinLM logs in training.
+    ``proteins``, their ``distinct_proteins``, those ``proteins_without_pairs`` among them, which have no labelled pair
+    6 or more apart, and ``proteins_esm_RANGE`` that ESM's mean is over. What nothing was picked for has no number, nor
+    has a range whose pairs were not learnt. A protein without any label is not counted.
 
     Args:
         begin: tokens before the first residue.
         learnt_from: pairs nearer than this were not learnt.
+        same_N: of each row, by its number, one that its copies share; null: there are no copies.
     """
 
     full_state_update = False
@@ -54,9 +55,9 @@ class ContactPrecision(Metric):
     batches: list[Tensor]
     values: list[Tensor]
 
-    def __init__(self, begin: int = 1, learnt_from: int = 0):
+    def __init__(self, begin: int = 1, learnt_from: int = 0, same_N: np.ndarray | None = None):
         super().__init__()
-        self.begin = begin
+        self.begin, self.same_N = begin, same_N
         self.ranges = learnt_ranges(learnt_from)
         other = tuple(f"_{name}" for name in ESM_RANGES if name not in self.ranges)
         self.means = [name for name in (*ANALYSIS, *ESM) if not name.endswith(other)]
@@ -103,13 +104,15 @@ class ContactPrecision(Metric):
 
     def interval(self, name: str, num_samples: int = SAMPLES, seed: int = 0) -> Interval:
         """Of a mean over proteins, or of ``p_at_l5_plm_megatron``: proteins are drawn."""
-        column = self.per_protein()[1]
+        rows_P, column = self.per_protein()
         if name == "p_at_l5_plm_megatron":
-            right_P, picked_P = column["plm_megatron_right"], column["plm_megatron_picked"]
-            some_P = picked_P > 0
-            return ratio_interval(right_P[some_P], picked_P[some_P], num_samples, seed)
-        known_P = column[name][~np.isnan(column[name])]
-        return ratio_interval(known_P, np.ones(len(known_P)), num_samples, seed)
+            parts_P2 = np.stack([column[f"plm_megatron_{part}"] for part in ("right", "picked")], 1)
+        else:
+            known_P = ~np.isnan(column[name])
+            parts_P2 = np.stack([np.where(known_P, column[name], 0.0), known_P], 1)
+        right_D, picked_D = of_equal(parts_P2, self._same(rows_P)).T
+        some_D = picked_D > 0
+        return ratio_interval(right_D[some_D], picked_D[some_D], num_samples, seed)
 
     def compute(self) -> dict[str, float]:
         """Numbers by name; empty where nothing has been scored."""
@@ -134,8 +137,13 @@ class ContactPrecision(Metric):
         for range_name in self.ranges:
             counted_P = ~np.isnan(column[f"auc_esm_{range_name}"])
             numbers[f"proteins_esm_{range_name}"] = float(counted_P.sum())
+        numbers["proteins"] = float(len(rows_P))
+        numbers["distinct_proteins"] = float(len(np.unique(self._same(rows_P))))
         without = float((column["tape2019_train_picked"] == 0).sum())
-        return numbers | {"proteins": float(len(rows_P)), "proteins_without_pairs": without}
+        return numbers | {"proteins_without_pairs": without}
+
+    def _same(self, rows_P: np.ndarray) -> np.ndarray:
+        return rows_P if self.same_N is None else self.same_N[rows_P]
 
     def _collected(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not len(self.rows):

@@ -1,6 +1,6 @@
 """How many sites have the right class: residues, or whole chains, pooled over a split."""
 
-# B = sequences of a batch, N = sequences, S = scopes, C = classes
+# B = sequences of a batch, N = sequences, D = distinct ones, S = scopes, C = classes
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lit_seqlm.metrics.bootstrap import Interval, ratio_interval
+from lit_seqlm.metrics.bootstrap import Interval, of_equal, ratio_interval
 from lit_seqlm.metrics.collect import joined
 
 ALL = "all"  # every site that has a label
@@ -23,13 +23,14 @@ class SiteAccuracy(Metric):
     """Share of right sites, micro: over all sites of all sequences, as TAPE counts Q3, Q8 and top-1.
 
     ``MEASURE`` of all labelled sites and ``MEASURE_SCOPE`` of those in a scope, each with the ends ``_low`` and
-    ``_high`` of a 95 % interval that draws sequences; ``recall/CLASS``; ``sites``, ``sites_SCOPE``, ``sequences``.
-    What nothing was counted for has no number.
+    ``_high`` of a 95 % interval that draws sequences, copies of one together; ``recall/CLASS``; ``sites``,
+    ``sites_SCOPE``, ``sequences``, ``distinct_sequences``. What nothing was counted for has no number.
 
     Args:
         classes: their names.
         measure: what the share is called: ``q3``.
         scopes: names of parts of the sites, beside all of them.
+        same_N: of each sequence, by its number, one that its copies share; null: there are no copies.
     """
 
     full_state_update = False
@@ -38,9 +39,15 @@ class SiteAccuracy(Metric):
     counts: list[Tensor]
     confusions: Tensor
 
-    def __init__(self, classes: Sequence[str], measure: str, scopes: Sequence[str] = ()):
+    def __init__(
+        self,
+        classes: Sequence[str],
+        measure: str,
+        scopes: Sequence[str] = (),
+        same_N: np.ndarray | None = None,
+    ):
         super().__init__()
-        self.classes, self.measure = list(classes), measure
+        self.classes, self.measure, self.same_N = list(classes), measure, same_N
         self.scopes = [ALL, *(scope for scope in scopes if scope != ALL)]
         for state in ("rows", "sequences", "counts"):
             self.add_state(state, [], dist_reduce_fx="cat")
@@ -107,27 +114,33 @@ class SiteAccuracy(Metric):
 
     def interval(self, scope: str = ALL, num_samples: int = SAMPLES, seed: int = 0) -> Interval:
         """Of the share in a scope; sequences are drawn."""
-        counts_N2 = self.collected()[1][:, self.scopes.index(scope)]
-        return _interval(counts_N2, num_samples, seed)
+        counts_D2 = self._distinct()[:, self.scopes.index(scope)]
+        return _interval(counts_D2, num_samples, seed)
 
     def compute(self) -> dict[str, float]:
         """Numbers by name; empty where nothing has been scored."""
-        counts_NS2 = self.collected()[1]
+        counts_NS2, counts_DS2 = self.collected()[1], self._distinct()
         numbers: dict[str, float] = {}
         for place, scope in enumerate(self.scopes):
             suffix = "" if scope == ALL else f"_{scope}"
-            counts_N2 = counts_NS2[:, place]
-            if not counts_N2[:, 1].any():
+            counts_D2 = counts_DS2[:, place]
+            if not counts_D2[:, 1].any():
                 continue
-            found, name = _interval(counts_N2, SAMPLES, 0), f"{self.measure}{suffix}"
-            numbers |= {name: found.mean, f"sites{suffix}": float(counts_N2[:, 1].sum())}
+            found, name = _interval(counts_D2, SAMPLES, 0), f"{self.measure}{suffix}"
+            numbers |= {name: found.mean, f"sites{suffix}": float(counts_D2[:, 1].sum())}
             if not np.isnan(found.low):  # of one sequence nothing is known
                 numbers |= {f"{name}_low": found.low, f"{name}_high": found.high}
         if numbers:
             numbers["sequences"] = float((counts_NS2[:, 0, 1] > 0).sum())
+            numbers["distinct_sequences"] = float((counts_DS2[:, 0, 1] > 0).sum())
         if len(self.classes) <= MOST_NAMED:
             numbers |= {f"recall/{name}": value for name, value in self.recall().items()}
         return numbers
+
+    def _distinct(self) -> np.ndarray:
+        """What `collected` counts, summed over copies: int64 (D, S, 2)."""
+        sequence_N, counts_NS2 = self.collected()
+        return of_equal(counts_NS2, sequence_N if self.same_N is None else self.same_N[sequence_N])
 
     @staticmethod
     def _scope(scopes: Mapping[str, Tensor] | None, scope: str, sites: Tensor) -> Tensor:
@@ -135,6 +148,6 @@ class SiteAccuracy(Metric):
         return scopes[scope].reshape(sites.shape)
 
 
-def _interval(counts_N2: Any, num_samples: int, seed: int) -> Interval:
-    has_sites_N = counts_N2[:, 1] > 0
-    return ratio_interval(counts_N2[has_sites_N, 0], counts_N2[has_sites_N, 1], num_samples, seed)
+def _interval(counts_D2: Any, num_samples: int, seed: int) -> Interval:
+    has_sites_D = counts_D2[:, 1] > 0
+    return ratio_interval(counts_D2[has_sites_D, 0], counts_D2[has_sites_D, 1], num_samples, seed)

@@ -24,10 +24,15 @@ CONTACTS = ("p_at_l5_", "p_at_l_esm_", "p_at_l2_esm_", "auc_esm_")
 
 def site_card(scores: SiteScores) -> dict[str, Any]:
     """What a reader of the numbers has to know."""
+    card: dict[str, Any] = {"intervals": "95 %, bootstrap over distinct sequences"}
+    for stage, split in scores.splits.items():
+        table = scores.tables[stage]
+        if table.num_distinct < table.num_proteins:
+            told = f"{table.num_proteins} sequences, {table.num_distinct} distinct"
+            card.setdefault("copies", {})[split] = told
     if scores.site != "pair":
-        return {}
-    card: dict[str, Any] = {"definitions": DEFINITIONS}
-    card["intervals"] = "95 %, bootstrap over proteins"
+        return card
+    card["definitions"] = DEFINITIONS
     learnt = learnt_ranges(scores.learnt_from)
     if other := [name for name in ESM_RANGES if name not in learnt]:
         least = scores.learnt_from

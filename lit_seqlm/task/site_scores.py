@@ -59,9 +59,9 @@ class SiteScores(nn.Module):
         for stage, split in self.tables.items():
             scopes = list(split.table.scopes) if self.site == "residue" else []
             self.metrics[stage] = (
-                ContactPrecision(BEGIN, learnt_from)
+                ContactPrecision(BEGIN, learnt_from, split.same_P)
                 if self.site == "pair"
-                else SiteAccuracy(self.classes, self.measure, scopes)
+                else SiteAccuracy(self.classes, self.measure, scopes, split.same_P)
             )
 
     def update(self, stage: str, logits: Tensor, batch: Batch, keep: bool) -> None:

@@ -357,6 +357,20 @@ def test_intervals_are_over_proteins() -> None:
     assert found.low == found.high == found.mean == pytest.approx(2 / 3)
 
 
+def test_copies_of_a_protein_are_drawn_together() -> None:
+    once, copied = computed(BATCHES), ContactPrecision(same_N=np.tile(np.arange(6), 2))
+    for first in (0, 6):
+        for rows in BATCHES:
+            given = batched([PROTEINS[row] for row in rows], [first + row for row in rows])
+            copied.update(*given)
+    one, two = once.compute(), copied.compute()
+    assert (two.pop("proteins"), one.pop("proteins")) == (12, 6)
+    assert two["distinct_proteins"] == 6
+    same = {name for name in one if not name.startswith("proteins")}
+    assert {name: two[name] for name in same} == pytest.approx({name: one[name] for name in same})
+    assert "p_at_l5_esm_short_low" in same
+
+
 def test_one_protein_has_no_interval() -> None:
     metric = ContactPrecision()
     metric.update(*batched([TWENTY], [0]))

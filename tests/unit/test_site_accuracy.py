@@ -146,6 +146,30 @@ def test_windows_of_a_protein_are_one_protein() -> None:
     assert metric.collected()[1][:, 0].tolist() == [[6, 9], [2, 3]]
 
 
+def test_copies_of_a_sequence_are_drawn_together() -> None:
+    """Four copies are no four samples: the interval is that of each sequence once, with all its sites."""
+    rng = np.random.default_rng(0)
+    sites = torch.from_numpy(rng.integers(3, size=(20, 9)))
+    said = torch.where(torch.from_numpy(rng.random((20, 9)) < 0.6), sites, 0)
+    once = SiteAccuracy(CLASSES, "q3")
+    once.update(said, sites, torch.arange(20))
+    same_N = np.tile(np.arange(20), 4)
+    numbers = []
+    for same in (same_N, None):
+        metric = SiteAccuracy(CLASSES, "q3", same_N=same)
+        metric.update(said.repeat(4, 1), sites.repeat(4, 1), torch.arange(80))
+        numbers.append(metric.compute())
+    together, apart = numbers
+    expected = once.compute()
+    for name in ("q3", "q3_low", "q3_high", "distinct_sequences"):
+        assert together[name] == expected[name]
+    assert (together["sequences"], together["sites"]) == (80, 720)
+    assert together["q3"] == apart["q3"]
+    width = [one["q3_high"] - one["q3_low"] for one in numbers]
+    assert width[0] == pytest.approx(2 * width[1], rel=0.2)  # as 4 = 2^2
+    assert apart["distinct_sequences"] == 80
+
+
 def test_nothing_scored_has_no_numbers() -> None:
     assert SiteAccuracy(CLASSES, "q3").compute() == {}
     metric = SiteAccuracy(CLASSES, "q3", ["resolved"])

@@ -10,6 +10,7 @@ import torch
 
 from lit_seqlm.data.annotated import AnnotatedData
 from lit_seqlm.data.annotated_table import AnnotatedTable
+from lit_seqlm.task.site_beside import site_card
 from lit_seqlm.task.site_scores import SiteScores
 from lit_seqlm.tokenizer.amino_acid import AminoAcidTokenizer
 from tests.made_sites import CLASSES, MadeSites
@@ -76,3 +77,29 @@ def test_every_row_in_gives_a_row_out(
     found = arrays["valid_probabilities"]
     found = 1 - found if site == "pair" else found[:, 0]
     np.testing.assert_allclose(found.astype(float), first, atol=1e-3)
+
+
+def test_copies_of_a_sequence_share_a_number_and_the_card_counts_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def copied(self: MadeSites, split: str, tokenizer: Any) -> AnnotatedTable:
+        table = made(self, split, tokenizer)
+        table.sequences[2:] = [table.sequences[3], table.sequences[3]]
+        table.labels[2:] = [table.labels[3], table.labels[3]]
+        table.scopes = {
+            name: [*parts[:2], parts[3], parts[3]] for name, parts in table.scopes.items()
+        }
+        return table
+
+    made = MadeSites.table
+    assert "copies" not in site_card(scored("residue", 0, 1)[0])
+    monkeypatch.setattr(MadeSites, "table", copied)
+    for site in ("residue", "pair"):
+        scores, data = scored(site, 0, 1)
+        table = data.tables["valid"]
+        assert table.same_P.tolist() == [0, 1, 2, 2]
+        assert (table.num_proteins, table.num_distinct) == (4, 3)
+        assert site_card(scores)["copies"] == {"valid": "4 sequences, 3 distinct"}
+        assert (
+            scores.collect("val")[f"distinct_{'proteins' if site == 'pair' else 'sequences'}"] <= 3
+        )
