@@ -121,13 +121,22 @@ def kept_and_dropped(
 
 
 def report_dropped(where: str, dropped: list[Dropped]) -> None:
-    """One line on the screen: how many rows, and the first few with their reasons; all of them in the log's file."""
-    if dropped:
-        told = [f"row {row}: {reason}" for row, reason in sorted(dropped)]
+    """See `report_left_out`, of rows."""
+    report_left_out(where, "row", [f"row {row}: {reason}" for row, reason in sorted(dropped)])
+
+
+def report_left_out(where: str, noun: str, told: list[str]) -> None:
+    """One line on the screen: how many, and the first few with their reasons; all of them in the log's file.
+
+    Args:
+        noun: one of them: ``row``.
+        told: of each its name and the reason.
+    """
+    if told:
         first = "; ".join(told[:SHOWN])
-        more = "; ..., all in run.log" if len(dropped) > SHOWN else ""
-        rows = "row is" if len(dropped) == 1 else "rows are"
-        log.warning("%s: %d %s left out (%s%s)", where, len(dropped), rows, first, more)
+        more = "; ..., all in run.log" if len(told) > SHOWN else ""
+        what = f"{noun} is" if len(told) == 1 else f"{noun}s are"
+        log.warning("%s: %d %s left out (%s%s)", where, len(told), what, first, more)
         if more:
             log.info("%s, left out:\n  %s", where, "\n  ".join(told), extra=FILE_ONLY)
 

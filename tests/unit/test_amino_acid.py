@@ -120,7 +120,21 @@ def test_dropped_and_lowered_sequences_are_told(caplog: pytest.LogCaptureFixture
         kept = list(cleaned(records, tokenizer(ambiguous="drop"), "data=x"))
     assert [record.name for record in kept] == ["b", "d"]
     assert "1 sequences had lower-case letters" in caplog.text
-    assert "2 sequences left out" in caplog.text
+    assert "2 sequences are left out (a: 'B' at position 3 is ambiguous; c: 'X'" in caplog.text
+    assert "run.log" not in caplog.text
+
+
+def test_every_dropped_sequence_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The first three on the screen, all in the file."""
+    records = [Record(f"P{number}", "AX") for number in range(5)]
+    with caplog.at_level(logging.INFO):
+        assert not list(cleaned(records, tokenizer(ambiguous="drop"), "data=x"))
+    screen, file = caplog.records
+    names = [[f"P{n}" for n in range(5) if f"P{n}: 'X' at position 2" in one.getMessage()]
+             for one in (screen, file)]  # fmt: skip
+    assert names == [["P0", "P1", "P2"], ["P0", "P1", "P2", "P3", "P4"]]
+    assert vars(file)["on_screen"] is False
+    assert screen.getMessage().startswith("data=x, data.tokenizer.ambiguous=drop: 5 sequences are")
 
 
 @pytest.mark.parametrize(

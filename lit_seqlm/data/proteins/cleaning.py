@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from lit_seqlm.data.property_source import report_left_out
 from lit_seqlm.errors import UserError
 from lit_seqlm.tokenizer.amino_acid import RESIDUES, STANDARD
 
@@ -71,8 +72,8 @@ def clean(written: str, ambiguous: str, gapped: bool) -> Cleaned:
 def cleaned(records: Iterable[Record], tokenizer: Any, where: str) -> Iterator[Record]:
     """Records of a corpus with sequences that the tokenizer reads.
 
-    Sequences that ``ambiguous=drop`` leaves out are counted and told at the end, as is one warning
-    for all that had lower-case letters.
+    Sequences that ``ambiguous=drop`` leaves out are told at the end, the first on the screen and all in the log's
+    file, as is one warning for all that had lower-case letters.
 
     Args:
         tokenizer: says `ambiguous` and `gapped`.
@@ -81,12 +82,12 @@ def cleaned(records: Iterable[Record], tokenizer: Any, where: str) -> Iterator[R
     Raises:
         UserError: for an empty sequence and for a character that is no residue; names the record.
     """
-    num_lowered = num_ambiguous = 0
+    num_lowered, left_out = 0, []
     for record in records:
         found = clean(record.sequence, tokenizer.ambiguous, tokenizer.gapped)
         num_lowered += found.lowered
         if found.status == "ambiguous":
-            num_ambiguous += 1
+            left_out.append(f"{record.name}: {found.reason}")
         elif found.sequence is None:
             raise UserError(f"{where}, {record.name}: {found.reason}.")
         else:
@@ -95,10 +96,7 @@ def cleaned(records: Iterable[Record], tokenizer: Any, where: str) -> Iterator[R
         log.warning(
             "%s: %d sequences had lower-case letters, read as upper case", where, num_lowered
         )
-    if num_ambiguous:
-        log.warning(
-            "%s: %d sequences left out, as tokenizer.ambiguous=drop says", where, num_ambiguous
-        )
+    report_left_out(f"{where}, data.tokenizer.ambiguous=drop", "sequence", left_out)
 
 
 def _where(letters: str, gapped: bool) -> str:
