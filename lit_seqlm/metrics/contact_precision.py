@@ -30,16 +30,17 @@ BY_BATCH = {
 }
 ANALYSIS = [f"p_at_l5_tape2019_analysis_{name}" for name in TAPE_RANGES]
 ESM = [f"{key}_esm_{name}" for name in ESM_RANGES for key in (*ESM_SHARES, "auc")]
-WITH_INTERVALS = [name for name in ESM if name.startswith("p_at_l5")]
+WITH_INTERVALS = [*ANALYSIS, *ESM, "p_at_l5_plm_megatron"]
 SAMPLES = 1000
 
 
 class ContactPrecision(Metric):
     """Every definition of `lit_seqlm.metrics.contacts`, by its name.
 
-    ``p_at_l5_DEFINITION`` and, by range, ``p_at_l5_tape2019_analysis_RANGE`` and ``p_at_l5_esm_RANGE`` with the ends
-    ``_low`` and ``_high`` of a 95 % interval over proteins, copies of one drawn together; ``p_at_l``, ``p_at_l2`` and
-    ``auc`` of ``esm`` too. ``p_at_l5_plm_megatron_log`` is the mean over batches that ProteinLM logs in training.
+    ``p_at_l5_DEFINITION`` and, by range, ``p_at_l5_tape2019_analysis_RANGE`` and ``p_at_l5_esm_RANGE``; ``p_at_l``,
+    ``p_at_l2`` and ``auc`` of ``esm`` too. What is a mean over proteins, and ``p_at_l5_plm_megatron``, has the ends
+    ``_low`` and ``_high`` of a 95 % interval over proteins, copies of one drawn together; means over batches have not.
+    ``p_at_l5_plm_megatron_log`` is the mean over batches that ProteinLM logs in training.
     ``proteins``, their ``distinct_proteins``, those ``proteins_without_pairs`` among them, which have no labelled pair
     6 or more apart, and ``proteins_esm_RANGE`` that ESM's mean is over. What nothing was picked for has no number, nor
     has a range whose pairs were not learnt. A protein without any label is not counted.
@@ -130,7 +131,7 @@ class ContactPrecision(Metric):
             numbers |= {name: float(known_P.mean())} if len(known_P) else {}
         if (picked := column["plm_megatron_picked"].sum()) > 0:
             numbers["p_at_l5_plm_megatron"] = float(column["plm_megatron_right"].sum() / picked)
-        for name in (*WITH_INTERVALS, "p_at_l5_plm_megatron"):
+        for name in WITH_INTERVALS:
             found = self.interval(name) if name in numbers else Interval(np.nan, np.nan, np.nan)
             if not np.isnan(found.low):  # of one protein nothing is known
                 numbers |= {f"{name}_low": found.low, f"{name}_high": found.high}

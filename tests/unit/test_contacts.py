@@ -357,6 +357,25 @@ def test_intervals_are_over_proteins() -> None:
     assert found.low == found.high == found.mean == pytest.approx(2 / 3)
 
 
+def test_every_mean_over_proteins_has_an_interval() -> None:
+    metric = computed(BATCHES)
+    numbers, (_, column) = metric.compute(), metric.per_protein()
+    means = [name for name in numbers if name in column]
+    kinds = (
+        "p_at_l5_tape2019_analysis_",
+        "p_at_l5_esm_",
+        "p_at_l2_esm_",
+        "p_at_l_esm_",
+        "auc_esm_",
+    )
+    assert all(any(name.startswith(kind) for name in means) for kind in kinds)
+    for name in means:
+        known = column[name][~np.isnan(column[name])]
+        drawn = np.random.default_rng(0).integers(len(known), size=(1000, len(known)))
+        ends = np.percentile([known[places].mean() for places in drawn], (2.5, 97.5))
+        assert [numbers[f"{name}_low"], numbers[f"{name}_high"]] == pytest.approx(ends)
+
+
 def test_copies_of_a_protein_are_drawn_together() -> None:
     once, copied = computed(BATCHES), ContactPrecision(same_N=np.tile(np.arange(6), 2))
     for first in (0, 6):
