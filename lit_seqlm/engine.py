@@ -129,7 +129,7 @@ def assemble(cfg: DictConfig, data: Any, origin: dict[str, Any] | None = None) -
     deterministic.fill_uninitialized_memory = False  # 1.5 % of a step; all is written
     trainer = _trainer(cfg)
     if origin and recipe.inherits(cfg):
-        data.tokenizer.load_state_dict(origin["tokenizer"])
+        recipe.take_ids(data.tokenizer, origin["tokenizer"], f"init_from={cfg.init_from}")
     if recipe.uses_splits(cfg):
         data.prepare_data()
         data.setup()

@@ -142,6 +142,29 @@ def _read_alike(cfg: DictConfig, theirs: dict[str, Any], keys: dict[str, str]) -
         path, source = f"{path}.source", source.get("source")
 
 
+def take_ids(tokenizer: Any, state: dict[str, Any], what: str) -> None:
+    """Give tokens the ids that a trained run knows them by. What a policy keeps or refuses is for the config to say.
+
+    Args:
+        state: of that run's tokenizer.
+        what: begins the message, as the user named the run.
+
+    Raises:
+        UserError: the weights know other tokens, or the config asks for something that they have not learnt.
+    """
+    own = tokenizer.state_dict()
+    for key in getattr(tokenizer, "learnt", ()):
+        if state.get(key) != own[key]:
+            option, theirs = f"data.tokenizer.{key}=", state.get(key)
+            raise UserError(
+                f"{what}: its tokens are of another kind than these data's. Choose data of that kind."
+                if theirs is None
+                else f"{option}{own[key]}: {what} was trained with {theirs}. Say {option}{theirs}."
+            )
+    policies = {key: own[key] for key in getattr(tokenizer, "policies", ())}
+    tokenizer.load_state_dict(state | policies)
+
+
 def labels(data: Any) -> str:
     """Which tasks are for the labels of these data."""
     if hasattr(data, "site"):

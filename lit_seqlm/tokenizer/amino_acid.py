@@ -44,6 +44,8 @@ class AminoAcidTokenizer:
 
     unknown_id: int | None = None  # every residue is known
     num_unknown = 0
+    learnt = ("ends",)  # what weights have seen
+    policies = ("ambiguous", "gapped")  # which sequences are read, whatever reads them
 
     def __init__(self, ends: str, ambiguous: str, gapped: bool):
         if ends not in ENDS:
