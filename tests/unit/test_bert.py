@@ -4,16 +4,23 @@ import math
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
 from lit_seqlm.config import build, register
+from lit_seqlm.data.batch import Batch
+from lit_seqlm.data.masking import Masking, Vocabulary
 from lit_seqlm.errors import UserError
 from lit_seqlm.model.bert import Bert
 from lit_seqlm.model.layers.bidirectional_attention import SoftmaxAttention
+from lit_seqlm.objective.loss import Loss
+from lit_seqlm.objective.masked_lm import MaskedLM
 from lit_seqlm.regularizer.adversarial import AdversarialRegularizer
+from lit_seqlm.regularizer.none import NoRegularizer
+from lit_seqlm.tokenizer.amino_acid import STANDARD, AminoAcidTokenizer
 
 CONF = Path(__file__).parents[2] / "conf"
 # shared facts of the papers and their code: preset, parameters with a padded vocabulary.
@@ -129,3 +136,34 @@ def test_the_adversary_raises_the_loss_of_masked_residues() -> None:
     worse, clean = model.output_embedding.nll(hidden_BTD, tokens_BT, mask_BT, adversary.train())
     assert worse > plain
     assert clean.sum().item() == pytest.approx(plain.item(), rel=1e-5)
+
+
+def test_eight_proteins_are_learnt_by_heart() -> None:
+    """What a mask hides is told by the rest, which is only so of a sequence that is known; masks are new ones."""
+    tokenizer, rng = AminoAcidTokenizer("cls", "keep", False), np.random.default_rng(0)
+    proteins = ["".join(rng.choice(list(STANDARD), size=30 - place)) for place in range(8)]
+    copies = np.tile(np.arange(8), 8)  # each masked in eight ways
+    tokens_BT, valid_BT = tokenizer.encode(proteins).pad(copies, tokenizer.pad_id)
+    vocabulary = Vocabulary(len(tokenizer), tokenizer.mask_id, tuple(tokenizer.special_ids))
+    masking = Masking(rate=0.15, masked=0.8, replaced=0.1, random_pool="content")
+    model = bert(vocab_size=len(tokenizer), hidden_size=64, feed_forward_size=128)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+
+    def loss(generator: torch.Generator) -> Loss:
+        read_BT, mask_BT = masking(tokens_BT, vocabulary, generator)
+        batch = Batch(read_BT, tokens_BT, mask_BT=mask_BT, valid_BT=valid_BT)
+        return MaskedLM(0.0, "plain")(
+            model(read_BT, valid_BT), model.output_embedding, batch, NoRegularizer()
+        )
+
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(150):
+        found = loss(generator)
+        optimizer.zero_grad()
+        (found.sum / found.count).backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        hits_N = loss(torch.Generator().manual_seed(2)).hits_N
+    assert hits_N is not None
+    assert hits_N.double().mean() > 0.95
