@@ -7,6 +7,10 @@ Each side is a file, or NAME:SPLIT of conf/data with options of it after commas:
     python experiments/protein_leak.py swissprot_sample:test swissprot_sample:train
     python experiments/protein_leak.py secondary_structure:cb513 \
         secondary_structure:train,source.drop_test_overlaps=false
+    python experiments/protein_leak.py protein_shards:test,source.folder=CORPUS \
+        protein_shards:train,source.folder=CORPUS
+
+What is trained on is read as a stream: a corpus of shards may be larger than memory.
 
 Relatives are found by mmseqs (apt-get install mmseqs2); --no-search leaves them out. What of the reports is kept stands
 under experiments/xiao2021_proteinlm/leak.
@@ -24,7 +28,7 @@ from lit_seqlm.console import for_tables
 from lit_seqlm.data.prepare.progress import Steps
 from lit_seqlm.data.proteins.homology import Mmseqs
 from lit_seqlm.data.proteins.leak import leak_report, shown
-from lit_seqlm.data.proteins.named import named_sequences
+from lit_seqlm.data.proteins.named import named_proteins, named_sequences
 from lit_seqlm.results import write_atomically
 
 
@@ -37,7 +41,7 @@ def work(options: argparse.Namespace) -> None:
     tool = None if options.no_search else searching(options.sensitivity, options.threads)
     with Steps().shown() as steps, TemporaryDirectory() as folder:
         step = steps.begin("leak report" if options.no_search else "mmseqs easy-search", None)
-        test, train = named_sequences(options.test), named_sequences(options.train)
+        test, train = named_sequences(options.test), named_proteins(options.train)
         labels = (options.test_label or options.test, options.train_label or options.train)
         report, best_N = leak_report(test, train, len(train), Path(folder), tool, labels)
         step.finish()

@@ -2,6 +2,8 @@
 
 import gc
 import json
+import runpy
+import sys
 import tracemalloc
 from collections import Counter
 from itertools import islice
@@ -17,12 +19,15 @@ from lit_seqlm.data.batch import Batch
 from lit_seqlm.data.masking import CountedMasking, Masking
 from lit_seqlm.data.packed_loader import pack
 from lit_seqlm.data.prepare.pipeline import prepare
+from lit_seqlm.data.proteins.leak import LeakReport, leak_report
+from lit_seqlm.data.proteins.named import named_proteins, named_sequences
 from lit_seqlm.data.sharded import ShardedMaskedData
 from lit_seqlm.data.sharded_packed import ShardedPackedData
 from lit_seqlm.data.shards import ShardSource
 from lit_seqlm.errors import UserError
 from lit_seqlm.tokenizer.amino_acid import AminoAcidTokenizer
 from lit_seqlm.tokenizer.smiles import SmilesTokenizer
+from tests.conftest import ROOT
 from tests.unit.test_prepare_proteins import (
     drawn,
     few_partitions,
@@ -243,3 +248,42 @@ class TestFaults:
         prepare(options_of(tmp_path, holdout=0.3))
         with pytest.raises(UserError, match=r"too few for 50 processes.*fewer trainer\.devices"):
             data(str(tmp_path / "corpus"), 49, 50).train_dataloader()
+
+
+def test_a_corpus_of_shards_has_a_leak_report(
+    folder: str, proteins: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the same sequences in memory."""
+    test, train = (f"protein_shards:{split},source.folder={folder}" for split in ("test", "train"))
+    for made, split in ((test, "test"), (train, "train")):
+        named = named_proteins(made)
+        assert not isinstance(named, list), "which would have to fit into memory"
+        assert len(named) == len(proteins[split])
+        assert list(named) == list(named) == named_sequences(made)
+        assert Counter(named) == Counter(proteins[split])
+    words = [test, train, "--no-search", f"--output={tmp_path / 'leak.json'}"]
+    monkeypatch.setattr(sys, "argv", ["protein_leak.py", *words])
+    assert runpy.run_path(str(ROOT / "experiments" / "protein_leak.py"))["main"]() == 0
+    wanted, _ = leak_report(
+        named_sequences(test), named_sequences(train), len(proteins["train"]), tmp_path / "work", None, (test, train)
+    )  # fmt: skip
+    assert LeakReport.read(tmp_path / "leak.json") == wanted
+    assert wanted.exact == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("protein_shards:test", "source.folder"),
+        ("protein_shards:tset,source.folder={folder}", "its splits are train, valid, test"),
+        ("protein_shards:test,source.folder=nowhere", "is no prepared corpus"),
+        ("protein_shards:test,source.folder={molecules}", "the corpus is of molecules"),
+    ],
+)
+def test_shards_that_have_no_such_proteins(
+    folder: str, tmp_path: Path, words: str, message: str
+) -> None:
+    molecules = tmp_path / "molecules"
+    write_corpus(molecules, {"train": 20, "valid": 20})
+    with pytest.raises(UserError, match=message):
+        named_sequences(words.format(folder=folder, molecules=molecules))
