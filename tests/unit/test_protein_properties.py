@@ -132,7 +132,7 @@ def test_sequences_of_one_length_are_never_padded(write: Write) -> None:
     ("body", "changes", "message"),
     [
         ("MKV1,1,2\n", {}, r"row 1: '1' at position 4 is no residue"),
-        ("MKV,1,2\nM-V,1,2\n", {}, "row 2: '-' at position 2.*tokenizer.gapped=true"),
+        ("MKV,1,2\nM-V,1,2\n", {}, "row 2: '-' at position 2.* say data.tokenizer.gapped=true"),
         ("MKV,1,2\n,1,2\n", {}, "row 2: the sequence is empty.*illegal=drop"),
         ("MKV,1,2\nM*V,1,2\n", {}, "row 2: .*data.source.stop=truncate"),
         ("MKV,1,2\nMKV,hot,2\n", {}, "row 2, column 'heat': 'hot' is no number"),

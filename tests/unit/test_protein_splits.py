@@ -401,6 +401,38 @@ def test_the_command(
         assert said in "".join(capsys.readouterr())
 
 
+def test_what_a_message_says_for_gaps_can_be_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write_table(tmp_path / "corpus.tsv", {"gap": "MK-V" * 9} | homologues(60, 9))
+    script = runpy.run_path(str(ROOT / "experiments" / "split_proteins.py"))
+    words = [str(table), "--split=random", "--valid=20", "--test=20", "--no-search"]
+    words.append(f"--output={tmp_path / 'out'}")
+    monkeypatch.setattr(sys, "argv", ["split_proteins.py", *words])
+    assert script["main"]() == 2
+    said = to_type(" ".join("".join(capsys.readouterr()).split()))
+    assert said == "--gapped"
+    monkeypatch.setattr(sys, "argv", ["split_proteins.py", *words, said])
+    assert script["main"]() == 0
+
+    labelled = tmp_path / "labelled.csv"
+    rows = [f"MK{'-' * (n % 2)}{one}V,1" for n, one in enumerate(STANDARD)]
+    labelled.write_text("\n".join(["sequence,heat", *rows]))
+    named = f"protein_table:train,source.path={labelled},source.target_columns=heat"
+    with pytest.raises(UserError) as refused:
+        named_sequences(named)
+    assert to_type(str(refused.value)) == "data.tokenizer.gapped=true"
+    found = named_sequences(f"{named},{to_type(str(refused.value))}")
+    assert found
+    assert set(found) <= {f"MK{one}V" for one in STANDARD}
+    with pytest.raises(UserError, match=r"'-' at position 3 is no residue\.$"):
+        named_sequences(str(write_table(table, {"a": "MK-V"})))  # which takes no options
+
+
+def to_type(message: str) -> str:
+    return message.partition("For aligned sequences say ")[2].split()[0].rstrip(".")
+
+
 def test_sides_are_named_as_data() -> None:
     with pytest.raises(UserError, match="Did you mean swissprot_sample"):
         named_sequences("swisprot_sample:test")

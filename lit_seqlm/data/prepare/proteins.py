@@ -78,13 +78,10 @@ class Proteins(Kind):
     def examine(self, texts: Sequence[str]) -> Iterator[Finding]:
         """Drops what is empty or illegal, has too few residues or, as the policies say, too many or ambiguous ones."""
         for written in texts:
-            found = clean(written, self.ambiguous, self.gapped)
+            found = clean(written, self.ambiguous, self.gapped, to_type="")
             changes = (LOWER,) if found.lowered else ()
             if found.sequence is None:
-                detail = found.reason.partition(". ")[
-                    0
-                ]  # what to type instead is another command's
-                reason = "empty" if found.status == "empty" else f"{found.status}: {detail}"
+                reason = "empty" if found.status == "empty" else f"{found.status}: {found.reason}"
                 yield Finding(None, reason)
             elif len(found.sequence) < self.min_len:
                 yield Finding(None, f"too_short: {len(found.sequence)} residues")

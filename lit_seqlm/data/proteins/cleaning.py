@@ -15,6 +15,8 @@ GAPS = str.maketrans("", "", "-.")
 NO_J = str.maketrans("J", "X")
 TO_X = str.maketrans("BZUOJ", "XXXXX")
 SPACE = str.maketrans("", "", " \t\r\n")
+FOR_RUN = "data.tokenizer.gapped=true"  # what is typed for aligned sequences
+FOR_SCRIPTS = "--gapped"
 
 
 class Record(NamedTuple):
@@ -41,7 +43,7 @@ class Cleaned:
     lowered: bool = False
 
 
-def clean(written: str, ambiguous: str, gapped: bool) -> Cleaned:
+def clean(written: str, ambiguous: str, gapped: bool, to_type: str = FOR_RUN) -> Cleaned:
     """Take out white space and one final ``*``, make upper case, and apply the policies of the tokenizer.
 
     J is in no vocabulary and always becomes X. Positions in messages count the signs as they are written, gaps
@@ -49,6 +51,7 @@ def clean(written: str, ambiguous: str, gapped: bool) -> Cleaned:
 
     Args:
         ambiguous, gapped: as `lit_seqlm.tokenizer.amino_acid.AminoAcidTokenizer` has them.
+        to_type: what to say for gaps, which depends on the command; empty where it takes none.
     """
     letters = written.translate(SPACE)
     sequence = letters.removesuffix("*")
@@ -60,7 +63,7 @@ def clean(written: str, ambiguous: str, gapped: bool) -> Cleaned:
     if not found:
         return Cleaned(None, "empty", "the sequence is empty", lowered)
     if not sequence.isascii() or set(found) - set(RESIDUES):
-        return Cleaned(None, "illegal", _where(letters, gapped), lowered)
+        return Cleaned(None, "illegal", _where(letters, gapped, to_type), lowered)
     if ambiguous == "drop" and set(upper) - set(STANDARD):
         signs = letters.upper()  # with its gaps, which count
         bad = next(i for i, sign in enumerate(signs) if sign not in STANDARD + "-.")
@@ -69,7 +72,9 @@ def clean(written: str, ambiguous: str, gapped: bool) -> Cleaned:
     return Cleaned(found, "ok", "", lowered)
 
 
-def cleaned(records: Iterable[Record], tokenizer: Any, where: str) -> Iterator[Record]:
+def cleaned(
+    records: Iterable[Record], tokenizer: Any, where: str, to_type: str = FOR_RUN
+) -> Iterator[Record]:
     """Records of a corpus with sequences that the tokenizer reads.
 
     Sequences that ``ambiguous=drop`` leaves out are told at the end, the first on the screen and all in the log's
@@ -78,13 +83,14 @@ def cleaned(records: Iterable[Record], tokenizer: Any, where: str) -> Iterator[R
     Args:
         tokenizer: says `ambiguous` and `gapped`.
         where: begins a message: ``data=swissprot``.
+        to_type: see `clean`.
 
     Raises:
         UserError: for an empty sequence and for a character that is no residue; names the record.
     """
     num_lowered, left_out = 0, []
     for record in records:
-        found = clean(record.sequence, tokenizer.ambiguous, tokenizer.gapped)
+        found = clean(record.sequence, tokenizer.ambiguous, tokenizer.gapped, to_type)
         num_lowered += found.lowered
         if found.status == "ambiguous":
             left_out.append(f"{record.name}: {found.reason}")
@@ -99,7 +105,7 @@ def cleaned(records: Iterable[Record], tokenizer: Any, where: str) -> Iterator[R
     report_left_out(f"{where}, data.tokenizer.ambiguous=drop", "sequence", left_out)
 
 
-def _where(letters: str, gapped: bool) -> str:
+def _where(letters: str, gapped: bool, to_type: str) -> str:
     """The first character that is no residue, and what to say if it is a gap."""
     last = len(letters) - 1
     for place, letter in enumerate(letters):
@@ -107,6 +113,6 @@ def _where(letters: str, gapped: bool) -> str:
         if (is_gap and gapped) or (letter == "*" and place == last):
             continue
         if letter.upper() not in RESIDUES + "J" or not letter.isascii():
-            hint = ". For aligned sequences say tokenizer.gapped=true" if is_gap else ""
+            hint = f". For aligned sequences say {to_type}" if is_gap and to_type else ""
             return f"{letter!r} at position {place + 1} is no residue{hint}"
     return "a character that is no residue"

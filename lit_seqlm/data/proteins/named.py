@@ -56,14 +56,15 @@ def named_sequences(words: str) -> list[str]:
 def named_proteins(words: str) -> Proteins:
     """Sequences of ``NAME:SPLIT``, of ``NAME:SPLIT,KEY=VALUE,...`` with options of ``data``, or of a file.
 
-    `NAME` is an option of conf/data: ``swissprot_sample:test,source.split=swissprot_sample_random``.
+    `NAME` is an option of conf/data: ``swissprot_sample:test,source.split=swissprot_sample_random``. A key may begin
+    with ``data.``, as messages have it.
 
     Raises:
         UserError: there is no such file, no such data of proteins, or no such split.
     """
     if Path(words).is_file():
         as_written = AminoAcidTokenizer("cls", "keep", False)
-        return [record.sequence for record in cleaned(read_records(words), as_written, words)]
+        return [record.sequence for record in cleaned(read_records(words), as_written, words, "")]
     name, _, rest = words.partition(":")
     split, *options = rest.split(",")
     known = sorted(path.stem for path in (CONF / "data").glob("[!_]*.yaml"))
@@ -84,7 +85,8 @@ def named_proteins(words: str) -> Proteins:
 
 def _composed(name: str, options: list[str], words: str) -> Any:
     register()
-    overrides = [f"data={name}", "paths.run_dir=.", *(f"data.{option}" for option in options)]
+    given = [f"data.{option.removeprefix('data.')}" for option in options]
+    overrides = [f"data={name}", "paths.run_dir=.", *given]
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
             return compose("config", overrides=overrides).data

@@ -13,7 +13,7 @@ import pooch
 
 from lit_seqlm.data.prepare.folder import whole_folder
 from lit_seqlm.data.prepare.progress import Steps
-from lit_seqlm.data.proteins.cleaning import Record, cleaned
+from lit_seqlm.data.proteins.cleaning import FOR_SCRIPTS, Record, cleaned
 from lit_seqlm.data.proteins.clusters import HeldOut, draw_groups, draw_random, families, grouped
 from lit_seqlm.data.proteins.homology import has_mmseqs, read_pairs
 from lit_seqlm.data.proteins.leak import LeakReport, leak_report, read_fasta, row_of
@@ -83,7 +83,7 @@ def keep(options: SplitOptions, fasta: Path, steps: Steps) -> Kept:
     num_read = num_other = 0
     longest = options.max_len
     with fasta.open("w", encoding="ascii") as file:
-        for name, sequence in cleaned(_records(options), tokenizer, options.file.name):
+        for name, sequence in cleaned(_records(options), tokenizer, options.file.name, FOR_SCRIPTS):
             num_read += 1
             if num_read % 1000 == 0:
                 step.advance(1000)
