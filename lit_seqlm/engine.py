@@ -77,6 +77,7 @@ def run(cfg: DictConfig) -> float | None:
     if follows:
         _follow(cfg, origin, data, folder)
         return None
+    recipe.warn_of_unused(cfg, overrides, PARTS)
     with locked(folder):
         found = earlier(folder, cfg.resume.value, identity)
         if found and recipe.stands(cfg, found.get("card", {})) and _finished(found, folder):

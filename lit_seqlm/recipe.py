@@ -8,7 +8,7 @@ from hydra.types import RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lit_seqlm.config import CONF, NOT_IDENTITY, Scale, refuse_foreign
+from lit_seqlm.config import CONF, NOT_IDENTITY, Scale, accepted, refuse_foreign
 from lit_seqlm.errors import UserError
 from lit_seqlm.strategy import launch
 from lit_seqlm.task.training import Training
@@ -126,6 +126,16 @@ def _chosen(group: str) -> bool:
         entry[group] for entry in OmegaConf.load(CONF / "config.yaml").defaults if group in entry
     )
     return HydraConfig.get().runtime.choices[group] != usual
+
+
+def warn_of_unused(cfg: DictConfig, overrides: list[str], groups: tuple[str, ...]) -> None:
+    """Name what the command line chose and the task does not ask for, which changes nothing."""
+    said, wanted = {override.partition("=")[0] for override in overrides}, accepted(cfg.task)
+    for group in groups:
+        if group in said and group not in wanted and _chosen(group):
+            choice = HydraConfig.get().runtime.choices[group]
+            told = group, choice, _task_name(), group
+            log.warning("%s=%s does nothing: task=%s asks for no %s", *told)
 
 
 def _read_alike(cfg: DictConfig, theirs: dict[str, Any], keys: dict[str, str]) -> None:

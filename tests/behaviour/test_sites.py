@@ -169,6 +169,17 @@ def test_what_is_scored_as_a_whole_says_nothing_of_limits(runs: Path) -> None:
         assert "scored_in_part" not in card
 
 
+def test_what_a_task_does_not_ask_for_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tmp_path / "a", *training("chain", 1, "regularizer=adversarial", "regularizer.radius=0.1"))
+    told = "regularizer=adversarial does nothing: task=label_sites asks for no regularizer"
+    assert caplog.text.count("does nothing") == caplog.text.count(told) == 1
+    caplog.clear()
+    run(tmp_path / "b", *training("chain", 1, "regularizer=none", "cache=none"))
+    assert "does nothing" not in caplog.text
+
+
 @pytest.mark.parametrize("site", HEADS)
 def test_a_loaded_model_says_what_the_run_predicted(
     runs: Path, site: str, monkeypatch: pytest.MonkeyPatch
