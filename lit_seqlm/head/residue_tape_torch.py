@@ -1,12 +1,10 @@
 """Classes of residues as TAPE's second code predicts them, and ProteinLM's `tape/` too."""
 
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 
 from lit_seqlm.head.sites import ResidueHead, blank
 from lit_seqlm.model.layers.masked_batch_norm import MaskedBatchNorm
-
-WHOLE = -1  # for `weight_norm`: one norm for all of a weight
+from lit_seqlm.model.layers.whole_norm import whole_norm
 
 
 class ResidueTapeTorch(ResidueHead):
@@ -40,7 +38,7 @@ class ResidueTapeTorch(ResidueHead):
         self.dropout = nn.Dropout(dropout)
         inner = nn.Conv1d(hidden_size, inner_size, kernel_size, padding=kernel_size // 2)
         out = nn.Conv1d(inner_size, num_outputs, out_kernel_size, padding=out_kernel_size // 2)
-        self.inner, self.out = weight_norm(inner, dim=WHOLE), weight_norm(out, dim=WHOLE)
+        self.inner, self.out = whole_norm(inner), whole_norm(out)
 
     def logits(self, hidden_BTD: Tensor, valid_BT: Tensor | None) -> Tensor:
         normed_BTD = self.norm(hidden_BTD, valid_BT)

@@ -1,12 +1,10 @@
 """Sequences as ProteinLM's `tape/` predicts them: classes, fluorescence, stability."""
 
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 
 from lit_seqlm.head.base import Head
 from lit_seqlm.head.prediction import Prediction
-
-WHOLE = -1  # for `weight_norm`: one norm for all of a weight
+from lit_seqlm.model.layers.whole_norm import whole_norm
 
 
 class SequencePlmTape(Head):
@@ -26,9 +24,9 @@ class SequencePlmTape(Head):
         self, hidden_size: int, num_outputs: int, pooling: str, inner_size: int, dropout: float
     ):
         super().__init__(pooling)
-        self.dense = weight_norm(nn.Linear(hidden_size, inner_size), dim=WHOLE)
+        self.dense = whole_norm(nn.Linear(hidden_size, inner_size))
         self.dropout = nn.Dropout(dropout)
-        self.out = weight_norm(nn.Linear(inner_size, num_outputs), dim=WHOLE)
+        self.out = whole_norm(nn.Linear(inner_size, num_outputs))
 
     def from_pooled(self, pooled_BD: Tensor) -> Prediction:
         return Prediction(self.out(self.dropout(self.dense(pooled_BD).relu())))

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from lit_seqlm.errors import UserError
 
-BEGIN = 1  # tokens before the first residue
-
 
 def average_product_corrected(maps: np.ndarray) -> np.ndarray:
     """x_ij - x_i. x_.j / x_.. of maps (..., L, L): what a residue has with all others is taken away.
@@ -24,7 +22,7 @@ def average_product_corrected(maps: np.ndarray) -> np.ndarray:
     return maps - rows * columns / np.where(totals == 0, 1, totals)
 
 
-def attention_features(maps_AHTT: np.ndarray, length: int, begin: int = BEGIN) -> np.ndarray:
+def attention_features(maps_AHTT: np.ndarray, length: int, begin: int) -> np.ndarray:
     """Features (L, L, F) of the pairs of a sequence, one for each head of each layer, the same for both orders.
 
     Ends and padding are cut away first, then each map is x + x^T, then `average_product_corrected`; as ESM does it
@@ -48,7 +46,7 @@ def product_features(states_LD: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def attention_of(
-    trunk: Any, tokens_BT: Tensor, valid_BT: Tensor | None, lengths: list[int]
+    trunk: Any, tokens_BT: Tensor, valid_BT: Tensor | None, lengths: list[int], begin: int
 ) -> Iterator[np.ndarray]:
     """`attention_features` of each sequence of a batch; the trunk should be in eval mode.
 
@@ -61,4 +59,4 @@ def attention_of(
         )
     maps_ABHTT = trunk.attention_maps(tokens_BT, valid_BT).float().cpu().numpy()
     for place, length in enumerate(lengths):
-        yield attention_features(maps_ABHTT[:, place], length)
+        yield attention_features(maps_ABHTT[:, place], length, begin)

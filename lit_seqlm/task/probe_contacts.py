@@ -138,7 +138,7 @@ class ProbeContacts(Task):
         tokens_B = widths_B if valid_BT is None else valid_BT.sum(1).tolist()
         lengths = [number - self.scores.num_ends for number in tokens_B]
         if self.features == "attention":
-            yield from attention_of(self.trunk, tokens_BT, valid_BT, lengths)
+            yield from attention_of(self.trunk, tokens_BT, valid_BT, lengths, BEGIN)
         else:
             states = self.trunk(tokens_BT, valid_BT).float().cpu().numpy()
             for hidden_TD, length in zip(states, lengths, strict=True):

@@ -164,10 +164,10 @@ def test_attention_of_an_encoder_does_not_see_padding() -> None:
     trunk = build(cfg.model, vocab_size=32).trunk.eval()
     tokens, lengths = torch.randint(5, 30, (3, 16)), [14, 9, 1]
     valid = torch.arange(16) < torch.tensor(lengths)[:, None] + 2
-    together = list(attention_of(trunk, tokens, valid, lengths))
+    together = list(attention_of(trunk, tokens, valid, lengths, 1))
     for row, length in enumerate(lengths):
-        (alone,) = attention_of(trunk, tokens[row : row + 1, : length + 2], None, [length])
+        (alone,) = attention_of(trunk, tokens[row : row + 1, : length + 2], None, [length], 1)
         assert alone.shape[:2] == (length, length)
         np.testing.assert_allclose(together[row], alone, atol=1e-5)
     with pytest.raises(UserError, match="Linear has no attention to read contacts from"):
-        next(attention_of(torch.nn.Linear(1, 1), tokens, valid, lengths))
+        next(attention_of(torch.nn.Linear(1, 1), tokens, valid, lengths, 1))

@@ -12,12 +12,12 @@ import numpy as np
 
 from lit_seqlm.data.annotated_table import AnnotatedTable
 from lit_seqlm.data.chemistry.rows import read_rows
-from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.label_rows import LabelRows, read_label_rows
 from lit_seqlm.data.proteins.labelled import Labelled, labelled_table
 from lit_seqlm.data.proteins.property_source import Proteins
 from lit_seqlm.data.proteins.published import PublishedFiles
 from lit_seqlm.data.proteins.reading import Reading
+from lit_seqlm.data.proteins.rows import ProteinRows
 from lit_seqlm.data.splits import Fractions, distinct_split
 from lit_seqlm.data.targets import plain_target
 from lit_seqlm.errors import UserError, did_you_mean
@@ -124,7 +124,7 @@ class AaanalysisSet(Proteins):
         return rows
 
 
-class AaanalysisResidues:
+class AaanalysisResidues(ProteinRows):
     """Two classes of residues: one of ``AA_*``, divided at random by whole proteins (see `AaanalysisSet`).
 
     Most sets have few of one class (AA_CASPASE3 .4 %), where the share of right answers says little.
@@ -158,12 +158,6 @@ class AaanalysisResidues:
         parts = distinct_split(sequences, self.fractions, self.split_seed)
         chosen = [self._proteins[place] for place in parts[split]]
         return labelled_table(chosen, tokenizer, f"data={self.name}, {split}", {})
-
-    def rows(self, path: str, column: str | None, tokenizer: Any) -> Iterator[InputRow]:
-        """Proteins of any other file."""
-        from lit_seqlm.data.proteins.rows import protein_rows
-
-        return protein_rows(path, column, tokenizer)
 
 
 def residue_labels(path: Path) -> Iterator[Labelled]:

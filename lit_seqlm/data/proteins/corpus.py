@@ -11,9 +11,8 @@ import numpy as np
 import pooch
 
 from lit_seqlm.data.corpus import SPLITS
-from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.proteins.cleaning import Record, cleaned
-from lit_seqlm.data.proteins.rows import protein_rows
+from lit_seqlm.data.proteins.rows import ProteinRows
 from lit_seqlm.data.proteins.sources import read_records
 from lit_seqlm.data.proteins.split_lists import read_split_list
 from lit_seqlm.data.stream import at_least_one
@@ -22,7 +21,7 @@ from lit_seqlm.errors import UserError
 log = logging.getLogger(__name__)
 
 
-class ProteinCorpus:
+class ProteinCorpus(ProteinRows):
     """One file of proteins, divided by a list of what is held out.
 
     Of equal sequences the first is kept. A sequence of another length than the list was made for is left
@@ -81,10 +80,6 @@ class ProteinCorpus:
         if key not in self._splits:
             self._splits[key] = self._divide(tokenizer)
         return self._splits[key][split]
-
-    def rows(self, path: str, column: str | None, tokenizer: Any) -> Iterator[InputRow]:
-        """Proteins of any other file."""
-        return protein_rows(path, column, tokenizer)
 
     def _divide(self, tokenizer: Any) -> dict[str, list[str]]:
         self.digest()  # refuses another file, and other lengths, than the list was made for

@@ -3,16 +3,15 @@
 # N = proteins, K = targets
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.label_rows import LabelRows
 from lit_seqlm.data.proteins.features import FEATURES, Positions, composition
 from lit_seqlm.data.proteins.reading import Reading
+from lit_seqlm.data.proteins.rows import ProteinRows
 from lit_seqlm.data.row_source import Forms, RowSource
 from lit_seqlm.data.splits import Fractions, distinct_split
 from lit_seqlm.data.targets import Target
@@ -23,7 +22,7 @@ log = logging.getLogger(__name__)
 MEASURES = ("spearman", "mse")  # TAPE's of a number
 
 
-class Proteins(RowSource):
+class Proteins(ProteinRows, RowSource):
     """Rows of sequences and labels, cleaned as the tokenizer says, divided.
 
     ``split=random`` draws among distinct sequences, so that none is in two splits. Relatives may be: where
@@ -85,12 +84,6 @@ class Proteins(RowSource):
         covariates_NC = np.zeros((len(found), len(self.covariates)))
         covariates_NC[good] = self.covariates_of([sequences[place] for place in good])
         return Forms(sequences, [one.reason for one in found], covariates_NC)
-
-    def rows(self, path: str, column: str | None, tokenizer: Any) -> Iterator[InputRow]:
-        """Proteins of any other file."""
-        from lit_seqlm.data.proteins.rows import protein_rows
-
-        return protein_rows(path, column, tokenizer)
 
     def covariates_of(self, sequences: list[str]) -> np.ndarray:
         """How long each is, float64 (N, 1)."""

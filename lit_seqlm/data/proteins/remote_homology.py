@@ -2,13 +2,12 @@
 
 import csv
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 from lit_seqlm.data.annotated_table import OUTSIDE, AnnotatedTable
-from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.proteins.labelled import Labelled, comparable, labelled_table
 from lit_seqlm.data.proteins.published import PublishedFiles
+from lit_seqlm.data.proteins.rows import ProteinRows
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ class Folds:
         return table
 
 
-class RemoteHomology(Folds):
+class RemoteHomology(ProteinRows, Folds):
     """The fold of a domain, where tests hold out whole superfamilies, families, or single domains of it.
 
     TAPE has 12,312 training domains of 1,195 folds; here are those whose sequences could be recovered (2,270 of 516
@@ -85,11 +84,6 @@ class RemoteHomology(Folds):
         where = f"data={self.name}, {split}"
         found = labelled_table(self._of(split), tokenizer, where, self._tested(split))
         return self.with_classes(found, split)
-
-    def rows(self, path: str, column: str | None, tokenizer: Any) -> Iterator[InputRow]:
-        from lit_seqlm.data.proteins.rows import protein_rows
-
-        return protein_rows(path, column, tokenizer)
 
     def num_listed(self, split: str) -> int:
         """Domains that TAPE has of a split, with or without a sequence here."""

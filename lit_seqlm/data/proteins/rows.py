@@ -27,6 +27,14 @@ STDIN, STDIN_CALLED = "-", "standard input"
 SIGNS = ",\t"  # that separate columns; no sequence has one
 
 
+class ProteinRows:
+    """A source of proteins, on whose models any other file of proteins can be read."""
+
+    def rows(self, path: str, column: str | None, tokenizer: Any) -> Iterator[InputRow]:
+        """See `protein_rows`."""
+        return protein_rows(path, column, tokenizer)
+
+
 def protein_rows(path: str, column: str | None, tokenizer: Any) -> Iterator[InputRow]:
     """Every row of a file, clean where it is a protein, else with the status that `clean` gives it.
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from lit_seqlm.data.annotated_table import UNSCORED, AnnotatedTable
-from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.proteins.fasta import parse_fasta
 from lit_seqlm.data.proteins.labelled import Labelled, classes_of, comparable, labelled_table
 from lit_seqlm.data.proteins.published import PublishedFiles
+from lit_seqlm.data.proteins.rows import ProteinRows
 from lit_seqlm.data.proteins.structures import PdbChains
 from lit_seqlm.errors import UserError
 
@@ -37,7 +37,7 @@ def numbers_of(num_classes: int) -> dict[str, int]:
     return found | dict.fromkeys(BLANK, found["C"])
 
 
-class SecondaryStructure:
+class SecondaryStructure(ProteinRows):
     """Classes of residues by DSSP.
 
     NetSurfP-2.0's chains, as FLIP gives them, are like TAPE's training set but not its split, and have three classes;
@@ -99,11 +99,6 @@ class SecondaryStructure:
             chains.append(replace(chain, label=numbers_L, scopes=scopes))
         table = labelled_table(chains, tokenizer, where, tested)
         return table if split != "train" or self.train_on == "all" else resolved_only(table)
-
-    def rows(self, path: str, column: str | None, tokenizer: Any) -> Iterator[InputRow]:
-        from lit_seqlm.data.proteins.rows import protein_rows
-
-        return protein_rows(path, column, tokenizer)
 
     def chains_of(self, split: str) -> list[Labelled]:
         """Chains of a split, read once; the label is a string of letters."""

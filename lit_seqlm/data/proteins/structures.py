@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from lit_seqlm.data.annotated_table import UNSCORED, AnnotatedTable
-from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.proteins.labelled import Labelled, labelled_table
 from lit_seqlm.data.proteins.published import PublishedFiles
+from lit_seqlm.data.proteins.rows import ProteinRows
 from lit_seqlm.data.proteins.split_lists import read_split_list
 from lit_seqlm.errors import UserError
 
@@ -160,7 +160,7 @@ class Contacts:
         return table
 
 
-class PdbContacts(Contacts):
+class PdbContacts(ProteinRows, Contacts):
     """Contacts in 5,000 chains of 40 to 256 residues, all of them resolved.
 
     Args:
@@ -201,8 +201,3 @@ class PdbContacts(Contacts):
         )
         table = labelled_table(chains, tokenizer, f"data={self.name}, {split}", {})
         return self.maps(table, split, PER_ANGSTROM)
-
-    def rows(self, path: str, column: str | None, tokenizer: Any) -> Iterator[InputRow]:
-        from lit_seqlm.data.proteins.rows import protein_rows
-
-        return protein_rows(path, column, tokenizer)

@@ -12,16 +12,16 @@ import numpy as np
 import pooch
 
 from lit_seqlm.data.annotated_table import AnnotatedTable
-from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.proteins.labelled import Labelled, labelled_table
 from lit_seqlm.data.proteins.remote_homology import TESTS, Folds
+from lit_seqlm.data.proteins.rows import ProteinRows
 from lit_seqlm.data.proteins.secondary_structure import CLASSES, TRAIN_ON, resolved_only
 from lit_seqlm.data.proteins.structures import Contacts
 from lit_seqlm.data.proteins.tape_files import DATA, read_tape, tape_file
 from lit_seqlm.errors import UserError
 
 
-class TapeTask:
+class TapeTask(ProteinRows):
     """A task's files, one a split: ``TASK_SPLIT.lmdb`` or ``TASK_SPLIT.json``.
 
     Attributes:
@@ -52,12 +52,6 @@ class TapeTask:
         """Raise UserError where a split is missing."""
         for split in ("train", "valid", *self.tests):
             self._file(split)
-
-    def rows(self, path: str, column: str | None, tokenizer: Any) -> Iterator[InputRow]:
-        """Proteins of any other file."""
-        from lit_seqlm.data.proteins.rows import protein_rows
-
-        return protein_rows(path, column, tokenizer)
 
     def labelled(self, split: str, tokenizer: Any) -> AnnotatedTable:
         """A split, with labels as `label` gives them."""

@@ -29,8 +29,4 @@ class DenseTanh(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.after_dense(self.dense(features))
-
-    def after_dense(self, dense: Tensor) -> Tensor:
-        """The rest, for whoever has computed W x + b in another way."""
-        return self.out(self.dropout(dense.tanh()))
+        return self.out(self.dropout(self.dense(features).tanh()))
