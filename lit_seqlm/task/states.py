@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lit_seqlm.console import shown
-from lit_seqlm.errors import UserError
+from lit_seqlm.errors import DivergedError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,14 @@ class TokenStates:
     def put(self, rows_B: Tensor, hidden_BTD: Tensor) -> None:
         """Keep the states of some sequences; those of padding are left out."""
         places_BT, valid_BT = self._places(rows_B, hidden_BTD.size(1))
-        kept_ND = hidden_BTD.cpu()[valid_BT].to(self.states_ND.dtype)
-        if not kept_ND.isfinite().all():
+        own_ND = hidden_BTD.cpu()[valid_BT]
+        if not own_ND.isfinite().all():
+            raise DivergedError(
+                "the frozen trunk's states are not finite: its weights have diverged, or trainer.precision is too "
+                "coarse for them. Give another init_from=, or say trainer.precision=32-true."
+            )
+        kept_ND = own_ND.to(self.states_ND.dtype)
+        if not kept_ND.isfinite().all():  # what float16 cannot hold
             raise UserError(
                 f"states of the frozen trunk are not finite as {self.states_ND.dtype}. Say task.float32_mb=N with "
                 "more megabytes, so that they are kept as float32."

@@ -17,7 +17,7 @@ from lit_seqlm.data.annotated_windows import windows
 from lit_seqlm.data.proteins.labelled import Labelled, classes_of, labelled_table
 from lit_seqlm.data.proteins.secondary_structure import EIGHT, SecondaryStructure, numbers_of
 from lit_seqlm.data.proteins.structures import ContactMaps, PdbChain, contact_map
-from lit_seqlm.errors import UserError
+from lit_seqlm.errors import DivergedError, UserError
 from lit_seqlm.task.states import TokenStates
 from lit_seqlm.tokenizer.amino_acid import STANDARD, AminoAcidTokenizer
 
@@ -400,3 +400,15 @@ def test_frozen_states_that_float16_cannot_hold_are_refused() -> None:
     states.put(torch.tensor([0]), torch.full((1, 2, 2), 5.0))
     with pytest.raises(UserError, match=r"task\.float32_mb"):
         states.put(torch.tensor([1]), torch.full((1, 2, 2), 1e5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_trunk_that_has_diverged_is_told_as_that(dtype: torch.dtype) -> None:
+    """More memory would not help: what it gives is no number in any precision."""
+    states = TokenStates(torch.empty(3, 2, dtype=dtype), np.array([0, 1, 3]))
+    hidden_BTD = torch.full((1, 2, 2), 5.0)
+    for value in (np.nan, np.inf):
+        hidden_BTD[0, 1, 0] = value
+        with pytest.raises(DivergedError, match="diverged") as error:
+            states.put(torch.tensor([1]), hidden_BTD)
+        assert "float32_mb" not in str(error.value)
