@@ -16,6 +16,7 @@ from lit_seqlm.optim.ntasgd import NTASGD
 from lit_seqlm.optim.schedule import Schedule
 from lit_seqlm.task.base import Task, known_metric, log
 from lit_seqlm.task.ranks import of_all_ranks, of_this_rank, total
+from lit_seqlm.task.room import check_room
 from lit_seqlm.task.stopwatch import Stopwatch
 
 CHECK_EVERY = 10  # steps between looks at whether the loss is still finite
@@ -59,12 +60,12 @@ class Training(Task):
         best = trainer.checkpoint_callback
         if not isinstance(best, RunCheckpoint):
             raise UserError("callbacks= keeps no best weights to evaluate. Say callbacks=default.")
+        check_room(self.model, datamodule)
         self.prepare(trainer, datamodule)
         if self.validate_first and last is None:
             trainer.validate(self, datamodule=datamodule, verbose=False)
             log.info("the weights it starts from: %s %.4f", self.monitor, best.best_value)
-        safely = True if last else None
-        trainer.fit(self, datamodule=datamodule, ckpt_path=last, weights_only=safely)
+        trainer.fit(self, datamodule=datamodule, ckpt_path=last, weights_only=bool(last) or None)
         self.clock.stop()
         self.num_tokens = int(total(torch.tensor(self.num_tokens, device=self.device)))
         best.restore(self)
@@ -145,6 +146,5 @@ class Training(Task):
         return optimizer if isinstance(optimizer, NTASGD) else None
 
     def _swap_average(self) -> None:
-        optimizer = self._averaging_optimizer()
-        if optimizer is not None:
+        if (optimizer := self._averaging_optimizer()) is not None:
             optimizer.swap_average()
