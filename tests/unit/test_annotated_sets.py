@@ -1,6 +1,8 @@
 """The published sets of labelled residues, pairs and chains: as many as were counted, and what structure they show."""
 
 import os
+import re
+import runpy
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,14 @@ import pytest
 
 from lit_seqlm.data.annotated import AnnotatedData
 from lit_seqlm.data.annotated_table import OUTSIDE
+from lit_seqlm.data.proteins.homology import has_mmseqs
 from lit_seqlm.data.proteins.remote_homology import RemoteHomology
 from lit_seqlm.data.proteins.secondary_structure import SecondaryStructure
 from lit_seqlm.data.proteins.split_lists import accession_hash, read_split_list
 from lit_seqlm.data.proteins.structures import PdbChain, PdbChains, PdbContacts
 from lit_seqlm.errors import UserError
 from lit_seqlm.tokenizer.amino_acid import AminoAcidTokenizer
+from tests.conftest import ROOT as PROJECT
 
 pytestmark = [
     pytest.mark.data,
@@ -163,6 +167,34 @@ def test_no_entry_and_no_sequence_is_in_two_splits(name: str, chains: list[PdbCh
     counts = Counter(held_out.split_of_hash.values())
     assert counts["valid"] == 250
     assert counts["test"] == {"entry": 500, "cluster": 501, "clear": 1013}[name]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_mmseqs(), reason="mmseqs is not installed")
+def test_as_many_chains_are_relatives_of_the_benchmarks_as_is_said(
+    chains: list[PdbChain], tmp_path: Path
+) -> None:
+    script = runpy.run_path(str(PROJECT / "experiments" / "pdb_splits.py"))
+    tool, clear = script["TOOL"], read_split_list("pdb_chains_clear")
+    if tool.said("search") not in clear.made["also_test"]:
+        pytest.skip("the lists were made with another mmseqs")
+    fasta = script["written"](tmp_path / "c.fasta", {one.name: one.sequence for one in chains})
+    tests = script["written"](tmp_path / "t.fasta", script["benchmarks"](ROOT))
+    relatives = {hit.target for hit in tool.search(tests, fasta, tmp_path)}
+    learnt = {
+        name: sum(
+            read_split_list(f"pdb_chains_{name}").split_of(one) == "train" for one in relatives
+        )
+        for name in ("clear", "cluster", "entry")
+    }
+    in_valid = sum(clear.split_of(one) == "valid" for one in relatives)
+    assert learnt["clear"] == 0
+    option = (PROJECT / "conf/data/secondary_structure_pdb.yaml").read_text()
+    assert re.findall(r"(\d+) chains", option) == [str(in_valid), str(learnt["cluster"])]
+    said = re.search(r"the (\d+) chains .* on (\d+), pdb_chains_entry on (\d+)", script["__doc__"])
+    assert said is not None
+    numbers = len(relatives), learnt["cluster"], learnt["entry"]
+    assert said.groups() == tuple(map(str, numbers))
 
 
 def test_a_list_of_other_chains_is_refused(tmp_path: Path) -> None:

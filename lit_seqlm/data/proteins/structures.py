@@ -52,7 +52,8 @@ class PdbChains:
         name: of the data that read them, for messages.
         split: a list of names like ``1A32-A``. Those of `experiments/pdb_splits.py` hold out whole entries:
             ``pdb_chains_cluster`` whole clusters of 30 % identity, ``pdb_chains_clear`` also what is related to CB513
-            or TS115; ``pdb_chains_entry`` is drawn by chance.
+            or TS115, of which 24 chains stay in validation: they help to choose weights; ``pdb_chains_entry`` is
+            drawn by chance.
     """
 
     def __init__(self, name: str, data_dir: str, split: str):
