@@ -175,11 +175,12 @@ class AnnotatedData(lightning.LightningDataModule):
         if not len(table):
             raise UserError(f"{where}: no sequence is left that can be used.")
         proteins_N = np.arange(len(table))
-        first_D, place_P = np.unique(table.sequences, return_index=True, return_inverse=True)[1:]
+        first: dict[str, int] = {}
+        same_P = np.array([first.setdefault(one, row) for row, one in enumerate(table.sequences)])
         if self.max_len is not None:
             table, proteins_N = self._fitted(table, self.max_len, where)
         tokens = self.tokenizer.encode(table.sequences)
-        return TokenisedAnnotations(tokens, table, proteins_N, first_D[place_P])
+        return TokenisedAnnotations(tokens, table, proteins_N, same_P)
 
     def _without_long(self, table: AnnotatedTable, max_len: int, where: str) -> AnnotatedTable:
         """Refuse what is over long, or leave it out, if that is chosen."""

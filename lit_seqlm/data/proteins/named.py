@@ -19,7 +19,7 @@ from lit_seqlm.errors import UserError, did_you_mean
 from lit_seqlm.tokenizer.amino_acid import RESIDUES, AminoAcidTokenizer
 
 
-class Proteins(Protocol):
+class ProteinSequences(Protocol):
     """Sequences that can be counted, and read as often as somebody likes; perhaps more than memory holds."""
 
     def __len__(self) -> int: ...
@@ -53,7 +53,7 @@ def named_sequences(words: str) -> list[str]:
     return list(named_proteins(words))
 
 
-def named_proteins(words: str) -> Proteins:
+def named_proteins(words: str) -> ProteinSequences:
     """Sequences of ``NAME:SPLIT``, of ``NAME:SPLIT,KEY=VALUE,...`` with options of ``data``, or of a file.
 
     `NAME` is an option of conf/data: ``swissprot_sample:test,source.split=swissprot_sample_random``. A key may begin
@@ -94,7 +94,7 @@ def _composed(name: str, options: list[str], words: str) -> Any:
         raise UserError(f"{words}: {str(error).splitlines()[0]}") from None
 
 
-def _of(source: Any, split: str, tokenizer: AminoAcidTokenizer, words: str) -> Proteins:
+def _of(source: Any, split: str, tokenizer: AminoAcidTokenizer, words: str) -> ProteinSequences:
     splits = ("train", "valid", *getattr(source, "tests", ("test",)))
     if split not in splits:
         raise UserError(f"{words}: its splits are {', '.join(splits)}.")

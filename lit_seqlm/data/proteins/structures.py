@@ -133,8 +133,8 @@ class Contacts:
     Args:
         cutoff: Angstrom.
         closed: whether a distance of just the cutoff is a contact.
-        train_separation: pairs that are nearer in the chain are not learnt; validation and tests have all pairs, which
-            their precisions see, but no loss counts the nearer ones.
+        train_separation: pairs that are nearer in the chain are not learnt; validation and tests have all pairs, but
+            no loss counts the nearer ones, and a range of only such pairs has no precision.
     """
 
     site, classes, measure = "pair", ("apart", "contact"), "p_at_l5"
