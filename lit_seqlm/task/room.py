@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from lit_seqlm.errors import UserError
-from lit_seqlm.model.layers.encoder_positions import AbsolutePositions
+from lit_seqlm.model.layers.encoder_positions import AbsolutePositions, no_room
 
 
 def check_room(model: nn.Module, datamodule: Any) -> None:
@@ -25,17 +25,19 @@ def check_room(model: nn.Module, datamodule: Any) -> None:
     most, (length, called) = min(learned), longest(datamodule)
     if length <= most:
         return
-    room = most - datamodule.tokenizer.num_ends
-    shorter = (
-        f"Say data.max_len={room}"
-        if hasattr(datamodule, "max_len")
-        else f"Prepare the corpus again with --max-len {room}"
-    )
-    raise UserError(
-        f"data={datamodule.source.name}, {called}: a sequence of {length:,} tokens, but model.positions=absolute has "
-        f"learned vectors for {most:,} only. {shorter}; or, for a model that is not trained yet, "
-        f"model.max_len={length} or model.positions=rotary."
-    )
+    shorter = _shorter(datamodule, most - datamodule.tokenizer.num_ends)
+    where = f"data={datamodule.source.name}, {called}"
+    raise UserError(f"{where}: {no_room(length, most, shorter)}")
+
+
+def _shorter(datamodule: Any, room: int) -> str:
+    """What to type so that no sequence has more tokens, its ends not counted."""
+    if not hasattr(datamodule, "max_len"):
+        return f"Prepare the corpus again with --max-len {room}"
+    if getattr(datamodule, "over_long", None) != "error":
+        return f"Say data.max_len={room}"
+    others = "windows or skip" if getattr(datamodule, "site", None) == "residue" else "skip"
+    return f"Say data.max_len={room} with data.over_long=truncate (or {others})"
 
 
 def longest(datamodule: Any) -> tuple[int, str]:

@@ -1,18 +1,24 @@
 """A sequence longer than the model is refused by its name, whatever the data, before training begins."""
 
+import re
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from lit_seqlm.data.annotated import AnnotatedData
 from lit_seqlm.data.masking import CountedMasking
 from lit_seqlm.data.packed import PackedData
+from lit_seqlm.data.properties import PropertyData
 from lit_seqlm.data.property_loader import TokenisedTable
+from lit_seqlm.data.property_source import PropertyTable
 from lit_seqlm.data.sharded_packed import ShardedPackedData
+from lit_seqlm.data.targets import plain_target
 from lit_seqlm.errors import UserError
 from lit_seqlm.model.layers.encoder_positions import ENCODER_POSITIONS
 from lit_seqlm.task.room import check_room, longest
@@ -42,8 +48,10 @@ def packed() -> PackedData:
     return made
 
 
-def annotated() -> AnnotatedData:
-    made = AnnotatedData(MadeSites("", "residue", 8, 6), CLS, 100, 100, 10, None, "error", None, 1)
+def annotated(
+    site: str = "residue", max_len: int | None = None, over_long: str = "error"
+) -> AnnotatedData:
+    made = AnnotatedData(MadeSites("", site, 8, 6), CLS, 100, 100, 10, max_len, over_long, None, 1)
     made.setup()
     return made
 
@@ -54,6 +62,27 @@ def sharded() -> Any:
     lengths = {"train": {5: 7, 33: 1}, "valid": {9: 2}}
     made.source = SimpleNamespace(name="made", splits=list(lengths), lengths=lengths.get)  # type: ignore[assignment]
     made.tokenizer, made.tables = CLS, {"valid": CLS.encode(["MKVLAMKV"])}
+    return made
+
+
+class MadeProperties:
+    """Three proteins a split, whose property is their length."""
+
+    name, kind, covariates = "made", "protein", ()
+    targets = (plain_target("length", "length", ""),)
+
+    def table(self, split: str, tokenizer: Any) -> PropertyTable:
+        sequences = ["MKV", "MKVLA", "MKVLAA"]
+        labels_NK = np.array([[3.0], [5.0], [6.0]])
+        return PropertyTable(sequences, sequences, labels_NK, np.zeros((3, 0)), np.arange(1, 4), [])
+
+
+def of_properties(max_len: int | None = None, over_long: str = "error") -> PropertyData:
+    source: Any = MadeProperties()
+    made = PropertyData(
+        source, CLS, "length", "random", 2, 64, 10, 1, 2, max_len, over_long, None, "none", 1
+    )
+    made.setup()
     return made
 
 
@@ -89,6 +118,40 @@ def test_the_longest_is_named(data: Any, length: int, message: str) -> None:
         check_room(model(positions, 4), made)
     with pytest.raises(UserError, match=message):
         check_room(model("absolute", length - 1), made)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (annotated, "truncate windows skip"),
+        (partial(annotated, "pair"), "truncate skip"),
+        (partial(annotated, "chain"), "truncate skip"),
+        (of_properties, "truncate skip"),
+    ],
+)
+def test_who_does_what_is_said_is_not_refused_again(make: Any, words: str) -> None:
+    """Of ``over_long=error``, a smaller ``max_len`` alone would only be the next refusal."""
+    made = make()
+    most = longest(made)[0] - 1
+    with pytest.raises(UserError, match="with data") as told:
+        check_room(model("absolute", most), made)
+    said = re.search(r"Say data\.max_len=(\d+) with data\.over_long=(.*?);", str(told.value))
+    assert said is not None
+    max_len, found = int(said[1]), re.findall("truncate|windows|skip", said[2])
+    assert found == words.split()
+    with pytest.raises(UserError, match="too_long"):
+        make(max_len=max_len)
+    for word in found:
+        changed = make(max_len=max_len, over_long=word)
+        check_room(model("absolute", most), changed)
+        assert longest(changed)[0] <= most
+
+
+def test_a_batch_is_refused_in_the_same_words() -> None:
+    with pytest.raises(
+        UserError, match=r"sequence of 7 tokens, .*vectors for 6 only\. .*max_len=7"
+    ):
+        ENCODER_POSITIONS["absolute"](8, 2, 6).embed(torch.zeros(7, 1, 8))
 
 
 def test_streams_are_cut_anyway() -> None:

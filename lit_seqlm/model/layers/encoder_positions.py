@@ -38,6 +38,18 @@ class RotaryHeads(NoPositions):
         return self.rotary(length, device, dtype)
 
 
+def no_room(length: int, most: int, shorter: str) -> str:
+    """What is said of a sequence that has more tokens than there are learned positions.
+
+    Args:
+        shorter: how to have it shorter.
+    """
+    return (
+        f"a sequence of {length:,} tokens, but model.positions=absolute has learned vectors for {most:,} only. "
+        f"{shorter}; or, for a model that is not trained yet, say model.max_len={length} or model.positions=rotary."
+    )
+
+
 class AbsolutePositions(NoPositions):
     """A learned vector for each position, added to the embedding (Devlin et al. 2019)."""
 
@@ -48,10 +60,7 @@ class AbsolutePositions(NoPositions):
     def embed(self, embedded_TBD: Tensor, packing: Packing | None = None) -> Tensor:
         length = len(embedded_TBD) if packing is None else packing.longest
         if length > len(self.weight):
-            raise UserError(
-                f"a sequence of {length} tokens, but model.positions=absolute has learned vectors for "
-                f"{len(self.weight)} only. Say model.max_len={length}, or model.positions=rotary."
-            )
+            raise UserError(no_room(length, len(self.weight), "Give it shorter ones"))
         if packing is not None:
             return embedded_TBD + self.weight[packing.positions][:, None]
         return embedded_TBD + self.weight[:length, None]
