@@ -581,7 +581,7 @@ def test_tapes_own_files(tape_folder: Path, task: str) -> None:
         ({"stability_score": [None]}, "valid, 3: 'stability_score' is not one finite number"),
         ({"stability_score": float("nan")}, "valid, 3: 'stability_score' is not one finite"),
         ({"stability_score": [True]}, "valid, 3: 'stability_score' is not one finite number"),
-        ({"primary": None}, "valid, 3: 'primary' is None; a sequence is a text"),
+        ({"primary": None}, "valid, row 4: the sequence is empty"),
         ({"primary": True}, "valid, 3: 'primary' is True; a sequence is a text"),
         ({"primary": "MK2"}, "valid, row 4: '2' at position 3"),
         ({"primary": ""}, "valid, row 4: the sequence is empty"),

@@ -11,11 +11,11 @@ import pytest
 from lit_seqlm.data.annotated import AnnotatedData
 from lit_seqlm.data.annotated_table import OUTSIDE
 from lit_seqlm.data.proteins.cleaning import clean
+from lit_seqlm.data.proteins.sources import read_written
 from lit_seqlm.data.proteins.tape_annotated import (
     TapeProteinNet,
     TapeRemoteHomology,
     TapeSecondaryStructure,
-    sequence_of,
 )
 from lit_seqlm.errors import UserError
 from lit_seqlm.tokenizer.amino_acid import STANDARD, AminoAcidTokenizer
@@ -199,15 +199,31 @@ def test_null_is_no_protein(folder: Path, task: str) -> None:
         "proteinnet": contacts,
         "remote_homology": lambda folder: TapeRemoteHomology(str(folder), task),
     }[task](folder)
-    with pytest.raises(UserError, match=r"train, 0: 'primary' is None; a sequence is a text"):
+    with pytest.raises(UserError, match=r"train, 0: the sequence is empty"):
         source.table("train", TOKENIZER)
 
 
-def test_bytes_are_read_as_text() -> None:
-    assert sequence_of({"primary": b"MKV"}, "here") == "MKV"
-    assert sequence_of({"primary": np.str_("MKV")}, "here") == "MKV"
-    reason = clean(sequence_of({"primary": b"MK\xffV"}, "here"), "keep", False).reason
-    assert reason.endswith("at position 3 is no residue")
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ("MKV", "MKV"),
+        (b"MKV", "MKV"),
+        (None, ""),
+        (b"MK\xffV", "MK\ufffdV"),
+        ("MK\u00e9V".encode(), "MK\u00e9V"),  # one sign, not its two bytes
+    ],
+)
+def test_a_sequence_is_one_text_to_all_readers(tmp_path: Path, value: Any, wanted: str) -> None:
+    """Those of labelled proteins and those of any file."""
+    path = tmp_path / "secondary_structure" / "secondary_structure_train.lmdb"
+    path.parent.mkdir()
+    as_lmdb(path, [{"primary": value, "id": "P1", "ss3": [0], "valid_mask": [1]}])
+    (labelled,) = structure(tmp_path).proteins("train")
+    (written,) = read_written(str(path), None)
+    assert labelled.sequence == written.text == wanted
+    if set(wanted) - set(STANDARD):
+        reason = clean(wanted, "keep", False).reason
+        assert reason.endswith("at position 3 is no residue")
 
 
 @pytest.mark.parametrize("wrong", [65536, 65537, -65535, 1e30, float("inf")])

@@ -111,10 +111,21 @@ def of_objects(
             raise UserError(
                 f"{where} {line}: it has no {key!r}. It has: {', '.join(map(str, found)) or 'nothing'}."
             )
-        text = "" if found[key] is None else found[key]
-        if not isinstance(text, str | bytes):
-            raise UserError(f"{where} {line}: {key!r} is {text!r:.40}; a sequence is a text.")
-        yield Written(number, _name(found), _text(text).strip())
+        text = text_of(found[key], f"{where} {line}", key)
+        yield Written(number, _name(found), text.strip())
+
+
+def text_of(value: Any, where: str, key: str) -> str:
+    """A sequence as an object has it; null is an empty one, and a byte that is no UTF-8 is a sign that is no residue.
+
+    Raises:
+        UserError: it is no text.
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str | bytes):
+        raise UserError(f'{where}: {key!r} is {value!r:.40}; a sequence is a text, such as "MKV".')
+    return _text(value)
 
 
 def _fasta(path: str, column: str | None) -> Iterator[Written]:

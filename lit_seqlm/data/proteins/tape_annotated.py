@@ -16,6 +16,7 @@ from lit_seqlm.data.proteins.labelled import Labelled, labelled_table
 from lit_seqlm.data.proteins.remote_homology import TESTS, Folds
 from lit_seqlm.data.proteins.rows import ProteinRows
 from lit_seqlm.data.proteins.secondary_structure import CLASSES, TRAIN_ON, resolved_only
+from lit_seqlm.data.proteins.sources import text_of
 from lit_seqlm.data.proteins.structures import Contacts
 from lit_seqlm.data.proteins.tape_files import DATA, read_tape, tape_file
 from lit_seqlm.errors import UserError
@@ -64,7 +65,7 @@ class TapeTask(ProteinRows):
             name = record.get("id", number)
             name = name.decode() if isinstance(name, bytes) else str(name)
             where = f"data={self.name}, {split}, {name}"
-            sequence = sequence_of(record, where)
+            sequence = text_of(value_of(record, "primary", where), where, "primary")
             yield Labelled(number, name, sequence, *self.label(record, where))
 
     def label(self, record: dict[str, Any], where: str) -> tuple[Any, dict[str, np.ndarray]]:
@@ -180,18 +181,6 @@ def value_of(record: dict[str, Any], key: str, where: str) -> Any:
     if key not in record:
         raise UserError(f"{where}: it has no {key!r}. It has: {', '.join(sorted(record))}.")
     return record[key]
-
-
-def sequence_of(record: dict[str, Any], where: str) -> str:
-    """As the file has it; UserError where it is no text."""
-    value = value_of(record, "primary", where)
-    if isinstance(value, bytes):
-        value = value.decode("latin-1")  # whatever is no residue is refused with its place
-    if not isinstance(value, str):
-        raise UserError(
-            f"{where}: 'primary' is {value!r:.40}; a sequence is a text, such as \"MKV\"."
-        )
-    return value
 
 
 def numbers_of(record: dict[str, Any], key: str, where: str) -> np.ndarray:
