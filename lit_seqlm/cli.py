@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lit_seqlm.config import CONF
+from lit_seqlm.console import log_files
 from lit_seqlm.errors import DivergedError, UserError, did_you_mean
 from lit_seqlm.summary import show
 
@@ -85,9 +86,8 @@ def _multirun_first() -> None:
 def _note(error: UserError) -> None:
     """Into run.log too, which otherwise ends in the middle."""
     record = logging.makeLogRecord({"msg": str(error), "levelname": "ERROR"})
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.emit(record)
+    for handler in log_files():
+        handler.emit(record)
 
 
 def explain(error: Exception) -> str:

@@ -27,6 +27,12 @@ class Console(logging.StreamHandler[Any]):
             super().emit(record)
 
 
+def log_files() -> list[logging.FileHandler]:
+    """Where messages are kept: run.log in a run; none in a notebook or a script."""
+    handlers = logging.getLogger().handlers
+    return [handler for handler in handlers if isinstance(handler, logging.FileHandler)]
+
+
 def for_tables() -> RichConsole:
     """As wide as the terminal, or wide."""
     return RichConsole(width=None if sys.stdout.isatty() else WIDE)

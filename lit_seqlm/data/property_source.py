@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from scipy import sparse
 
-from lit_seqlm.console import FILE_ONLY
+from lit_seqlm.console import FILE_ONLY, log_files
 from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.targets import Target
 
@@ -126,7 +126,7 @@ def report_dropped(where: str, dropped: list[Dropped]) -> None:
 
 
 def report_left_out(where: str, noun: str, told: list[str]) -> None:
-    """One line on the screen: how many, and the first few with their reasons; all of them in the log's file.
+    """One line on the screen: how many, and the first few with their reasons; all of them in the log's file, if any.
 
     Args:
         noun: one of them: ``row``.
@@ -134,7 +134,8 @@ def report_left_out(where: str, noun: str, told: list[str]) -> None:
     """
     if told:
         first = "; ".join(told[:SHOWN])
-        more = "; ..., all in run.log" if len(told) > SHOWN else ""
+        kept = ", all in run.log" if log_files() else ""
+        more = f"; ...{kept}" if len(told) > SHOWN else ""
         what = f"{noun} is" if len(told) == 1 else f"{noun}s are"
         log.warning("%s: %d %s left out (%s%s)", where, len(told), what, first, more)
         if more:

@@ -1,6 +1,7 @@
 """The table of amino acids, and what becomes of written sequences."""
 
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -135,6 +136,22 @@ def test_every_dropped_sequence_is_named_in_the_log(caplog: pytest.LogCaptureFix
     assert names == [["P0", "P1", "P2"], ["P0", "P1", "P2", "P3", "P4"]]
     assert vars(file)["on_screen"] is False
     assert screen.getMessage().startswith("data=x, data.tokenizer.ambiguous=drop: 5 sequences are")
+
+
+def test_a_log_is_named_only_where_there_is_one(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script or a notebook has none. The root logger's handlers are pytest's, one of them a file's."""
+    records = [Record(f"P{number}", "AX") for number in range(5)]
+    endings = []
+    file = logging.FileHandler(os.devnull)
+    for others in ([], [file]):
+        caplog.clear()
+        monkeypatch.setattr(logging.getLogger(), "handlers", [caplog.handler, *others])
+        list(cleaned(records, tokenizer(ambiguous="drop"), "data=x"))
+        endings.append(caplog.records[0].getMessage().rpartition("; ")[2])
+    file.close()
+    assert endings == ["...)", "..., all in run.log)"]
 
 
 @pytest.mark.parametrize(
