@@ -51,7 +51,7 @@ def clean(written: str, ambiguous: str, gapped: bool, to_type: str = FOR_RUN) ->
 
     Args:
         ambiguous, gapped: as `lit_seqlm.tokenizer.amino_acid.AminoAcidTokenizer` has them.
-        to_type: what to say for gaps, which depends on the command; empty where it takes none.
+        to_type: what to say for gaps, which depends on the command; empty where it takes none, or its --help says it.
     """
     letters = written.translate(SPACE)
     sequence = letters.removesuffix("*")
