@@ -141,15 +141,29 @@ def warn_of_unused(cfg: DictConfig, overrides: list[str], groups: tuple[str, ...
 def _read_alike(cfg: DictConfig, theirs: dict[str, Any], keys: dict[str, str]) -> None:
     """Other text, read as the model's own; from where this machine keeps it."""
     for key in READING:
-        both = key in cfg.data and key in theirs["data"]
-        if both and not any(said.startswith((f"data.{key}", f"{key}@")) for said in keys):
-            refuse_foreign(theirs["data"][key], f"init_from={cfg.init_from}")
+        whole = any(said == f"data.{key}" or said.startswith(f"{key}@") for said in keys)
+        if whole or key not in cfg.data or key not in theirs["data"]:
+            continue
+        refuse_foreign(theirs["data"][key], f"init_from={cfg.init_from}")
+        if any(said.startswith(f"data.{key}.") for said in keys):
+            _take_unsaid(cfg.data[key], theirs["data"][key], f"data.{key}", keys)
+        else:
             cfg.data[key] = theirs["data"][key]
     path, source = "data.source", cfg.data.get("source")
     while source is not None:  # a restyled text is a source around a source
         if "data_dir" in source and f"{path}.data_dir" not in keys:
             source.data_dir = cfg.paths.data_dir
         path, source = f"{path}.source", source.get("source")
+
+
+def _take_unsaid(own: DictConfig, theirs: Any, path: str, keys: dict[str, str]) -> None:
+    """Of a tokenizer that the command line changes in part: the rest of what `take_ids` leaves to the config."""
+    if not theirs or theirs.get("_target_") != own.get("_target_"):
+        return
+    tokenizer = get_class(own._target_)
+    for key in (*getattr(tokenizer, "learnt", ()), *getattr(tokenizer, "policies", ())):
+        if key in theirs and f"{path}.{key}" not in keys:
+            own[key] = theirs[key]
 
 
 def take_ids(tokenizer: Any, state: dict[str, Any], what: str) -> None:

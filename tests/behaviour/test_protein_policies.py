@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from lit_seqlm.data.input_rows import InputRow
 from lit_seqlm.data.proteins.rows import protein_rows
 from lit_seqlm.errors import UserError
-from lit_seqlm.recipe import take_ids
+from lit_seqlm.recipe import _read_alike, take_ids
 from lit_seqlm.tokenizer.amino_acid import VOCABULARY, AminoAcidTokenizer
 from lit_seqlm.tokenizer.smiles import SmilesTokenizer
 from lit_seqlm.tokenizer.word import WordTokenizer
@@ -67,6 +69,36 @@ def test_ends_that_the_weights_have_not_seen_are_refused(trained: Path, tmp_path
             f"init_from={trained}",
             "data.tokenizer.ends=cls_sep",
         )
+
+
+def test_one_policy_that_is_said_leaves_the_others_as_the_weights_have_them(tmp_path: Path) -> None:
+    """Ends too, which would otherwise be refused as the config's."""
+    learnt = ["data.tokenizer.ambiguous=to_x", "data.tokenizer.ends=cls_sep"]
+    run(tmp_path / "origin", *training("chain", 1, *learnt))
+    task = training("chain", 1, f"init_from={tmp_path / 'origin'}")
+    run(tmp_path / "gapped", *task, "data.tokenizer.gapped=true")
+    (path,) = (tmp_path / "gapped" / "checkpoints").glob("*.ckpt")
+    kept = torch.load(path, weights_only=False)
+    policies = {"ends": "cls_sep", "ambiguous": "to_x", "gapped": True}
+    for told in (kept["config"]["data"]["tokenizer"], kept["tokenizer"]):
+        assert {key: told[key] for key in policies} == policies
+    target = "_target_:lit_seqlm.tokenizer.amino_acid.AminoAcidTokenizer"
+    whole = f"data.tokenizer={{{target},ends:cls,ambiguous:keep,gapped:false}}"
+    with pytest.raises(UserError, match=r"Say data\.tokenizer\.ends=cls_sep"):
+        run(tmp_path / "whole", *task, whole)
+
+
+def test_what_is_said_of_molecules_leaves_the_rest_to_the_state() -> None:
+    """A vocabulary's file need not be on this machine: its tokens are in the state."""
+    smiles = {"_target_": "lit_seqlm.tokenizer.smiles.SmilesTokenizer", "isomeric": False}
+    own, theirs = {**smiles, "vocabulary": None}, {**smiles, "vocabulary": "gone.txt"}
+    cfg = OmegaConf.create({"init_from": "x", "data": {"tokenizer": {**own, "unknown": "pad"}}})
+    before = OmegaConf.to_container(cfg)
+    origin = {"data": {"tokenizer": {**theirs, "unknown": "unk"}}}
+    _read_alike(cfg, origin, {"data.tokenizer.unknown": "pad"})
+    assert OmegaConf.to_container(cfg) == before
+    _read_alike(cfg, origin, {})
+    assert OmegaConf.to_container(cfg.data) == origin["data"]
 
 
 def test_ids_are_the_other_runs() -> None:
