@@ -14,10 +14,10 @@ from torch import nn
 from lit_seqlm.data.annotated import AnnotatedData
 from lit_seqlm.data.masking import CountedMasking
 from lit_seqlm.data.packed import PackedData
+from lit_seqlm.data.prepare.pipeline import prepare
 from lit_seqlm.data.properties import PropertyData
 from lit_seqlm.data.property_loader import TokenisedTable
 from lit_seqlm.data.property_source import PropertyTable
-from lit_seqlm.data.sharded_packed import ShardedPackedData
 from lit_seqlm.data.targets import plain_target
 from lit_seqlm.errors import UserError
 from lit_seqlm.model.layers.encoder_positions import ENCODER_POSITIONS
@@ -26,6 +26,10 @@ from lit_seqlm.tokenizer.amino_acid import AminoAcidTokenizer
 from tests.behaviour.test_predict import run
 from tests.behaviour.test_sites import training
 from tests.made_sites import MadeSites
+from tests.unit.test_prepare_proteins import drawn, few_partitions, options_of, write_table
+from tests.unit.test_sharded_packed import data as sharded
+
+__all__ = ["few_partitions"]  # a fixture for all tests here
 
 CLS = AminoAcidTokenizer("cls", "keep", False)
 SEQUENCES = {"train": ["MKV" * 4, "ACDEFGHIKL" * 2], "valid": ["MKVLA"], "test": ["MKVLAA"]}
@@ -53,15 +57,6 @@ def annotated(
 ) -> AnnotatedData:
     made = AnnotatedData(MadeSites("", site, 8, 6), CLS, 100, 100, 10, max_len, over_long, None, 1)
     made.setup()
-    return made
-
-
-def sharded() -> Any:
-    """Whose training split is not in memory: how long its sequences are stands in the manifest."""
-    made = ShardedPackedData.__new__(ShardedPackedData)
-    lengths = {"train": {5: 7, 33: 1}, "valid": {9: 2}}
-    made.source = SimpleNamespace(name="made", splits=list(lengths), lengths=lengths.get)  # type: ignore[assignment]
-    made.tokenizer, made.tables = CLS, {"valid": CLS.encode(["MKVLAMKV"])}
     return made
 
 
@@ -102,11 +97,6 @@ def properties() -> Any:
             18,
             r"valid, valid_0 \(row \d\): .*model\.max_len=18 or model\.positions=rotary",
         ),
-        (
-            sharded,
-            33,
-            r"data=made, train: a sequence of 33 .*Prepare the corpus again with --max-len 31",
-        ),
         (properties, 6, r"data=made, test, row 9: a sequence of 6 tokens, .*vectors for 5 only"),
     ],
 )
@@ -118,6 +108,24 @@ def test_the_longest_is_named(data: Any, length: int, message: str) -> None:
         check_room(model(positions, 4), made)
     with pytest.raises(UserError, match=message):
         check_room(model("absolute", length - 1), made)
+
+
+def test_the_longest_of_shards_is_not_in_memory(tmp_path: Path) -> None:
+    """How long the sequences of the training split are stands in the manifest of the prepared folder."""
+    write_table(tmp_path / "a.tsv", drawn(60, longest=20) | {"long": "ACD" * 11})
+    prepare(options_of(tmp_path))
+    said = (
+        r"data=corpus, train: a sequence of 34 tokens, .*Prepare the corpus again with --max-len 32"
+    )
+    made = sharded(str(tmp_path / "corpus"), row_len=34)
+    assert longest(made) == (34, "train")
+    assert max(int(table.lengths.max()) for table in made.tables.values()) <= 21
+    check_room(model("absolute", 34), made)
+    check_room(model("rotary", 4), made)
+    with pytest.raises(UserError, match=said):
+        check_room(model("absolute", 33), made)
+    prepare(options_of(tmp_path, output=tmp_path / "again", max_len=32))
+    check_room(model("absolute", 33), sharded(str(tmp_path / "again"), row_len=33))
 
 
 @pytest.mark.parametrize(
