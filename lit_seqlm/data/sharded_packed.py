@@ -54,9 +54,7 @@ class ShardedPackedData(ShardedSequences):
 
     def setup(self, stage: str | None = None) -> None:
         super().setup(stage)
-        longest = max(
-            length for split in self.source.splits for length in self.source.lengths(split)
-        )
+        longest, _ = self.source.longest
         if longest > self.row_len:
             ends = self.tokenizer.num_ends
             raise UserError(

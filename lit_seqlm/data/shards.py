@@ -85,6 +85,12 @@ class ShardSource:
         return {int(n): count for n, count in self._split(split)["lengths"].items()}
 
     @property
+    def longest(self) -> tuple[int, str]:
+        """Tokens of the longest sequence of all splits, begin and end included, and the split that has it."""
+        found = ((length, split) for split in self.splits for length in self.lengths(split))
+        return max(found, key=lambda one: one[0], default=(0, ""))
+
+    @property
     def block(self) -> int:
         """Sequences that are read at once."""
         return self.manifest["block"]

@@ -42,10 +42,7 @@ def _shorter(datamodule: Any, room: int) -> str:
 
 def longest(datamodule: Any) -> tuple[int, str]:
     """Tokens of the longest sequence of all splits, and what to call it: the split, and its name or number there."""
-    found = [(0, "")]
-    counts_of = getattr(datamodule.source, "lengths", None)  # of shards, whose names nobody keeps
-    if counts_of is not None:
-        found += [(max(counts_of(split), default=0), split) for split in datamodule.source.splits]
+    found = [getattr(datamodule.source, "longest", (0, ""))]  # of shards, whose names nobody keeps
     for split, table in datamodule.tables.items():
         lengths_N = getattr(table, "tokens", table).lengths
         row = int(np.argmax(lengths_N))

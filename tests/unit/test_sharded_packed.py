@@ -250,6 +250,16 @@ class TestFaults:
             data(str(tmp_path / "corpus"), 49, 50).train_dataloader()
 
 
+def test_the_longest_of_all_splits(folder: str, proteins: dict[str, list[str]]) -> None:
+    """As the proteins themselves have it; a row that takes it is long enough, one less is not."""
+    most, split = ShardSource(folder).longest
+    assert most == 1 + max(len(one) for found in proteins.values() for one in found)
+    assert most == 1 + max(map(len, proteins[split]))
+    data(folder, row_len=most)
+    with pytest.raises(UserError, match=rf"sequence of {most} tokens"):
+        data(folder, row_len=most - 1)
+
+
 def test_a_corpus_of_shards_has_a_leak_report(
     folder: str, proteins: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
