@@ -157,9 +157,13 @@ def _watched(words: list[str]) -> Run:
     with tempfile.TemporaryFile() as log:
         started, most = time.perf_counter(), 0
         process = subprocess.Popen([sys.executable, *words], stdout=log, stderr=log)
-        while process.poll() is None:
-            most = max(most, _peak(process.pid))
-            time.sleep(POLL_SECONDS)
+        try:
+            while process.poll() is None:
+                most = max(most, _peak(process.pid))
+                time.sleep(POLL_SECONDS)
+        finally:
+            process.terminate()  # where this program is stopped; one that has ended does not mind
+            process.wait()
         seconds = time.perf_counter() - started
         log.seek(0)
         last = log.read().decode(errors="replace").strip().splitlines()[-1:]

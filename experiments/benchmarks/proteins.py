@@ -13,6 +13,7 @@ of padding. What else differs between the systems: see protein_models.py.
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -81,6 +82,7 @@ SMALL = Sizes(("mlm_nano",), 48, 2, 2, 2_000, 2, 20_000, 40_000)
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no made file stays behind
     options = parser().parse_args()
     chosen = options.only.split(",")
     if unknown := sorted(set(chosen) - set(PARTS)):

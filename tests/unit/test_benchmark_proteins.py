@@ -166,6 +166,20 @@ class TestWatched:
         assert freed.megabytes - held.megabytes == pytest.approx(200, abs=10)
         assert held.seconds > 0.5
 
+    def test_a_program_ends_with_the_one_that_watches_it(
+        self, shards: ModuleType, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        watched: list[int] = []
+
+        def stopped(pid: int) -> int:
+            watched.append(pid)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(shards, "_peak", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            shards._watched(["-c", "import time; time.sleep(600)"])
+        assert not Path(f"/proc/{watched[0]}").exists()
+
     def test_a_program_that_fails_is_told_with_its_last_line(self, shards: ModuleType) -> None:
         with pytest.raises(UserError, match=r"failed: ValueError: no room$"):
             shards._watched(["-c", "raise ValueError('no room')"])
