@@ -185,7 +185,8 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
         assert sum(1 for _ in batches) == len(loader) - 1
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0], peaks
+    # The ids and offsets of 12,000 sequences more take 288 kB; what else the process allocates varies by tens of them.
+    assert peaks[1] - peaks[0] < 150_000, peaks
 
 
 def test_a_tokenizer_of_another_vocabulary_is_refused(folder: str) -> None:
