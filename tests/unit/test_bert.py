@@ -138,6 +138,7 @@ def test_the_adversary_raises_the_loss_of_masked_residues() -> None:
     assert clean.sum().item() == pytest.approx(plain.item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_eight_proteins_are_learnt_by_heart() -> None:
     """What a mask hides is told by the rest, which is only so of a sequence that is known; masks are new ones."""
     tokenizer, rng = AminoAcidTokenizer("cls", "keep", False), np.random.default_rng(0)
