@@ -136,9 +136,11 @@ def test_folds_are_the_kept_ones() -> None:
         )
         in SECTION
     )
-    for found in rows.values():
-        for one in found:
-            assert one["fold/top1"] <= one["baseline/majority/fold/top1"]
+    for one in [one for found in rows.values() for one in found]:
+        assert one["fold/top1"] <= one["baseline/majority/fold/top1"]
+        assert f"({one['baseline/majority/fold/top1']:.3f})".replace("0.", ".") in SECTION
+        half = (one["family/top1_high"] - one["family/top1_low"]) / 2
+        assert f"± {half:.2f}".replace("0.", ".") in SECTION
 
 
 PEERS = (
@@ -175,6 +177,10 @@ def test_speed_is_what_the_benchmark_measured() -> None:
         shown = [what.removesuffix(", training step"), *cells, f"{speeds[what]:,.0f}"]
         shown.append(f"{first['target']:.2f}: {verdict}")
         assert re.sub(" +", " ", f"| {' | '.join(shown)} |") in section
+    equal = [of for what, of in by_what.items() if "Swiss-Prot" not in what]
+    slower = [of["transformers BERT"]["ratio"] > 1 for of in equal]
+    assert (sum(slower), len(slower)) == (5, 8), "five of eight rows"
+    assert max(of["transformers ESM"]["ratio"] for of in by_what.values()) < 1, "no row over ESM"
 
 
 def test_shards_are_what_the_benchmark_measured() -> None:

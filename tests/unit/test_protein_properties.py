@@ -425,7 +425,10 @@ def test_no_other_file_of_gfp_is_asked_for(tmp_path: Path) -> None:
     place = Path("proteins/fluorescence/amino_acid_genotypes_to_brightness.tsv")
     (tmp_path / place.parent).mkdir(parents=True)
     (tmp_path / place).symlink_to(Path(os.environ["LIT_SEQLM_DATA"]).resolve() / place)
-    Gfp(str(tmp_path), 0.2, 0, "x", "error", "positions").fetch()
+    alone = Gfp(str(tmp_path), 0.2, 0, "x", "error", "positions")
+    alone.fetch()
+    beside = Gfp(os.environ["LIT_SEQLM_DATA"], 0.2, 0, "x", "error", "positions")
+    assert alone.digest() == beside.digest(), "the other file has no part in what is read"
 
 
 @pytest.mark.data

@@ -173,20 +173,26 @@ def test_an_even_cut_has_the_least_size_that_so_many_batches_allow() -> None:
         assert len(cut_by_budget(np.arange(500), lengths, size - 1, 8)) > number or number == 1
 
 
+def peak_of_an_epoch(made: ShardedMaskedData) -> int:
+    """Bytes that reading it holds at once, but for the first batch."""
+    loader = made.train_dataloader()
+    batches = iter(loader)
+    next(batches)
+    gc.collect()
+    tracemalloc.start()
+    assert sum(1 for _ in batches) == len(loader) - 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
 def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
+    """By the least of three epochs: what other parts of the process allocate meanwhile comes and goes."""
     peaks = []
     for count in (3_000, 15_000):
         made = data(make(tmp_path / str(count), count))
-        loader = made.train_dataloader()
-        batches = iter(loader)
-        next(batches)
-        gc.collect()
-        tracemalloc.start()
-        assert sum(1 for _ in batches) == len(loader) - 1
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    # The ids and offsets of 12,000 sequences more take 288 kB; what else the process allocates varies by tens of them.
-    assert peaks[1] - peaks[0] < 150_000, peaks
+        peaks.append(min(peak_of_an_epoch(made) for _ in range(3)))
+    assert peaks[1] < 1.2 * peaks[0], peaks
 
 
 def test_a_tokenizer_of_another_vocabulary_is_refused(folder: str) -> None:
